@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make demo       set everything up and run the lab: two nodes, a reflector, traffic
+# make test       run all tests
+# make help       the rest
+
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+OLD_NAMES := bagpipe-rest-attach bagpipe-looking-glass bagpipe-fakerr bagpipe-bgp-cleanup
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the product needs at run time, and what the tests need beside it.
+RUN_PACKAGES := iproute2 iputils-ping
+TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev tcpdump curl procps bridge-utils \
+	frr gobgpd python3-networking-bagpipe python3-exabgp
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/bagpipe-bgp and bin/bagpipe, with links for the old command names
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+	@for name in $(OLD_NAMES); do ln -sf bagpipe $(BIN)/$$name; done
+
+.PHONY: demo
+demo: run-packages build ## bring the lab up and check that everything is reachable
+	$(BIN)/bagpipe lab up
+
+.PHONY: demo-down
+demo-down: build ## remove every trace of the lab
+	$(BIN)/bagpipe lab down
+
+.PHONY: run-packages
+run-packages:
+	@packaging/need $(RUN_PACKAGES)
+
+.PHONY: test-packages
+test-packages:
+	@packaging/need $(TEST_PACKAGES)
+
+.PHONY: test
+test: test-packages check unit integration fuzz-short ## run all tests (installs what they need)
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, go.mod
+	@out=$$(gofmt -s -l .); if [ -n "$$out" ]; then echo "gofmt -s is needed for:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+
+.PHONY: unit
+unit: ## race-enabled tests of all packages but the integration tests
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e '/test/' -e '/bench$$')
+
+.PHONY: integration
+integration: build ## end-to-end tests, and interoperation with FRR, GoBGP and the original
+	$(GO) test -timeout 20m -p 1 -count=1 ./test/...
+
+# Every fuzz target for a moment; `make fuzz` runs them longer.
+FUZZTIME ?= 10m
+
+.PHONY: fuzz-short
+fuzz-short:
+	@packaging/fuzz 2000x
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10m)
+	@packaging/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: run-packages ## run the benchmarks (docs/benchmarks.md)
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)

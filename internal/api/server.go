@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
+	"github.com/bagpipe-vpn/bagpipe/internal/config"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
+	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
+)
+
+// maxBody bounds the body of a request, in octets.
+const maxBody = 1 << 20
+
+// Node is the daemon as the API sees it.
+type Node struct {
+	Manager    *vpn.Manager
+	RIB        *rib.RIB
+	Speaker    *speaker.Speaker
+	Reconciler *dataplane.Reconciler
+	Settings   []config.Section // effective configuration, for the looking glass
+	Logs       *logbook.Book
+	Log        *slog.Logger
+	Version    string
+	Started    time.Time
+}
+
+// Server is the HTTP side of a Node. Make it with New.
+type Server struct {
+	Node
+	ping     *big.Int
+	requests *prometheus.HistogramVec
+	mux      *http.ServeMux
+}
+
+// New returns a Server.
+func New(n Node) (*Server, error) {
+	// A number in 1..2^63-1 that differs from run to run: agents attach all ports
+	// again when it changes. 0 means "never seen" to them.
+	ping, err := rand.Int(rand.Reader, new(big.Int).SetUint64(1<<63-1))
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Node: n, ping: ping.Add(ping, big.NewInt(1)), mux: http.NewServeMux()}
+	registry := s.metrics()
+	s.mux.HandleFunc("/{$}", s.index)
+	s.mux.HandleFunc("/ping", s.answerPing)
+	s.mux.HandleFunc("/attach_localport", s.change(s.attach))
+	s.mux.HandleFunc("/detach_localport", s.change(s.detach))
+	s.mux.HandleFunc("/looking-glass", s.lookingGlass)
+	s.mux.HandleFunc("/looking-glass/", s.lookingGlass)
+	s.mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, "ok") })
+	s.mux.HandleFunc("/readyz", s.ready)
+	s.mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusNotFound, "no such resource: "+r.URL.Path)
+	})
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK}
+	defer func() {
+		if p := recover(); p != nil {
+			s.Log.Error("panic while serving a request", "path", r.URL.Path, "panic", p)
+			writeError(rec, http.StatusInternalServerError, "internal error")
+		}
+		s.requests.WithLabelValues(resource(r.URL.Path), strconv.Itoa(rec.code)).Observe(time.Since(start).Seconds())
+	}()
+	r.Body = http.MaxBytesReader(rec, r.Body, maxBody)
+	if !strings.HasPrefix(r.URL.Path, "/looking-glass") {
+		if p := strings.TrimSuffix(strings.TrimSuffix(r.URL.Path, "/"), ".json"); p != "" {
+			r.URL.Path, r.URL.RawPath = p, ""
+		}
+	}
+	s.mux.ServeHTTP(rec, r)
+}
+
+// resource is the path as a metric label with few values.
+func resource(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch first {
+	case "ping", "attach_localport", "detach_localport", "looking-glass", "healthz", "readyz", "metrics":
+		return "/" + first
+	}
+	return "other"
+}
+
+type statusRecorder struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *statusRecorder) WriteHeader(code int) {
+	r.code = code
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Serve answers requests on l until ctx ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(grace)
+	})
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		code, b = http.StatusInternalServerError, []byte(`{"code":500,"title":"Internal Server Error","description":"cannot encode the reply"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(b)
+}
+
+func writeError(w http.ResponseWriter, code int, description string) {
+	writeJSON(w, code, object{{"code", code}, {"title", http.StatusText(code)}, {"description", description}})
+}
+
+func (s *Server) index(w http.ResponseWriter, r *http.Request) {
+	if allowed(w, r, http.MethodGet) {
+		writeJSON(w, http.StatusOK, object{})
+	}
+}
+
+func (s *Server) answerPing(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, json.RawMessage(s.ping.String()))
+}
+
+// allowed answers 405 unless the request has one of the methods.
+func allowed(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	for _, m := range methods {
+		if r.Method == m || r.Method == http.MethodHead && m == http.MethodGet {
+			return true
+		}
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	writeError(w, http.StatusMethodNotAllowed, "")
+	return false
+}
+
+// change wraps a handler of attach or detach.
+func (s *Server) change(f func(context.Context, *body) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !allowed(w, r, http.MethodGet, http.MethodPost) {
+			return
+		}
+		if r.Method != http.MethodPost {
+			writeJSON(w, http.StatusOK, object{})
+			return
+		}
+		b, err := readBody(r.Body)
+		if err != nil {
+			writeError(w, http.StatusBadRequest, "API error: "+err.Error())
+			return
+		}
+		// The change is carried out even if the client goes away.
+		s.answer(w, f(context.WithoutCancel(r.Context()), b))
+	}
+}
+
+// badRequest marks an error that the client can mend.
+type badRequest struct{ error }
+
+func (s *Server) answer(w http.ResponseWriter, err error) {
+	var bad badRequest
+	var refused *vpn.RequestError
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, nil)
+	case errors.As(err, &bad), errors.As(err, &refused):
+		writeError(w, http.StatusBadRequest, "API error: "+err.Error())
+	default:
+		s.Log.Warn("request failed", "err", err)
+		writeError(w, http.StatusInternalServerError, err.Error())
+	}
+}
+
+func (s *Server) attach(ctx context.Context, b *body) error {
+	a, err := b.attachment()
+	if err != nil {
+		return badRequest{err}
+	}
+	return s.Manager.Attach(ctx, a)
+}
+
+func (s *Server) detach(ctx context.Context, b *body) error {
+	d, err := b.detachment()
+	if err != nil {
+		return badRequest{err}
+	}
+	return s.Manager.Detach(ctx, d)
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Config is the configuration of the daemon, complete and valid: Load returns
+// no other. It is read-only after Load.
+type Config struct {
+	Log    Log
+	Common Common
+	API    API
+	BGP    BGP
+	IPVPN  IPVPN
+	EVPN   EVPN
+}
+
+// Log says what is logged and where to.
+type Log struct {
+	// Debug lowers the level from info to debug.
+	Debug bool
+	// File is a path, relative to Dir unless absolute.
+	File string
+	// Dir is the directory of the log file.
+	Dir string
+	// JSON makes each line a JSON object.
+	JSON bool
+}
+
+// Path returns the file to log to, or "" for the standard error stream. With
+// only a directory configured, the file is named after the daemon.
+func (l Log) Path() string {
+	switch {
+	case l.Dir == "":
+		return l.File
+	case l.File == "":
+		return filepath.Join(l.Dir, "bagpipe-bgp.log")
+	case filepath.IsAbs(l.File):
+		return l.File
+	}
+	return filepath.Join(l.Dir, l.File)
+}
+
+// Common holds what concerns the daemon as a whole.
+type Common struct {
+	// SweepDelay is how long after start the forwarding state left by an
+	// earlier run is kept before what nobody re-attached is removed.
+	SweepDelay time.Duration
+}
+
+// API is where the REST API listens.
+type API struct {
+	// Host is an address or a host name.
+	Host string
+	// Port is 0 to let the system choose.
+	Port uint16
+}
+
+// Addr returns host and port in the form net.Listen takes.
+func (a API) Addr() string {
+	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+}
+
+// BGP holds what the BGP speaker needs.
+type BGP struct {
+	// LocalAddress is the source of sessions.
+	LocalAddress netip.Addr
+	// RouterID is our BGP identifier, an IPv4 address (RFC 4271 §4.2).
+	RouterID netip.Addr
+	// MyAS is our AS number and that of all peers.
+	MyAS uint32
+	// Peers are in the order of the file, without two of one address.
+	Peers []Peer
+	// EnableRTC turns on RT constraint (RFC 4684).
+	EnableRTC bool
+	// Port is the TCP port of the peers.
+	Port uint16
+	// Listen makes us accept connections at LocalAddress, ListenPort.
+	Listen bool
+	// ListenPort is 0 to let the system choose.
+	ListenPort uint16
+	// DynamicNeighbors are the prefixes that peers may connect from without
+	// being in Peers. It is empty unless Listen is set.
+	DynamicNeighbors []netip.Prefix
+	// HoldTime is what we propose (RFC 4271 §4.2); 0 means no keepalives.
+	HoldTime time.Duration
+	// ConnectRetryTime is the ConnectRetryTimer's start value (RFC 4271 §8).
+	ConnectRetryTime time.Duration
+	// EVPNAcceptNoEncapsulation takes an EVPN route without Encapsulation
+	// Extended Community as VXLAN.
+	EVPNAcceptNoEncapsulation bool
+}
+
+// Peer is one configured BGP peer.
+type Peer struct {
+	// Host is the address or host name as the file gives it, without brackets.
+	Host string
+	// Addr is the address; for a host name, what it resolved to at load.
+	Addr netip.Addr
+	// Port is the TCP port to dial.
+	Port uint16
+	// Passive is set when we wait for the peer to connect to us.
+	Passive bool
+}
+
+// Dataplane holds what the dataplanes of both VPN types have in common.
+type Dataplane struct {
+	// Driver is the canonical name of the driver.
+	Driver string
+	// LocalAddress is the next hop of our routes and the source of tunnels.
+	LocalAddress netip.Addr
+}
+
+// IPVPN configures the dataplane of IP VPN instances.
+type IPVPN struct {
+	Dataplane
+}
+
+// EVPN configures the dataplane of E-VPN instances.
+type EVPN struct {
+	Dataplane
+	// VXLANDstPort is the UDP port of VXLAN; 0 means the kernel's default.
+	VXLANDstPort uint16
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "slices"
+
+// Sections of the file.
+const (
+	sectionDefault = "DEFAULT"
+	sectionCommon  = "COMMON"
+	sectionAPI     = "API"
+	sectionBGP     = "BGP"
+	sectionIPVPN   = "DATAPLANE_DRIVER_IPVPN"
+	sectionEVPN    = "DATAPLANE_DRIVER_EVPN"
+)
+
+// table is every option known, in the order of sample file, documentation and
+// looking glass.
+var table = slices.Concat(
+	logOptions, commonOptions, apiOptions, bgpOptions, ipvpnOptions, evpnOptions,
+	ignoredLogOptions, ignoredDriverOptions,
+)
+
+var logOptions = []option{
+	{
+		section: sectionDefault, name: "debug", typ: typeBool, def: "false",
+		help:  "Log at level debug instead of info.",
+		field: func(c *Config) any { return &c.Log.Debug },
+	}, {
+		section: sectionDefault, name: "log_file", old: []string{"logfile"},
+		defNote: "standard error; with `log_dir`, `bagpipe-bgp.log` in it",
+		help:    "File to log to, relative to `log_dir`. A name that ends in `.conf` is ignored with a warning.",
+		field:   func(c *Config) any { return &c.Log.File },
+	}, {
+		section: sectionDefault, name: "log_dir", old: []string{"logdir"},
+		help:  "Directory of the log file.",
+		field: func(c *Config) any { return &c.Log.Dir },
+	}, {
+		section: sectionDefault, name: "use_json", typ: typeBool, def: "false",
+		help:  "Log one JSON object per line.",
+		field: func(c *Config) any { return &c.Log.JSON },
+	},
+}
+
+var commonOptions = []option{
+	{
+		section: sectionCommon, name: "root_helper", def: "sudo", ignored: whyRootHelper,
+		help: "Command to run others as root.",
+	}, {
+		section: sectionCommon, name: "root_helper_daemon", ignored: whyRootHelper,
+		help: "Command to run others as root, as a daemon.",
+	}, {
+		section: sectionCommon, name: "sweep_delay", typ: typeSeconds, def: "120", max: 86400, ours: true,
+		help: "How long after start the forwarding state left by an earlier run is kept before " +
+			"what nobody re-attached is removed.",
+		field: func(c *Config) any { return &c.Common.SweepDelay },
+	},
+}
+
+var apiOptions = []option{
+	{
+		section: sectionAPI, name: "host", old: []string{"api_host"}, typ: typeHost, def: "127.0.0.1",
+		help:  "Where the REST API listens.",
+		field: func(c *Config) any { return &c.API.Host },
+	}, {
+		section: sectionAPI, name: "port", old: []string{"api_port"}, typ: typePort, def: "8082", max: 65535,
+		help:  "TCP port of the REST API. 0: the system chooses one.",
+		field: func(c *Config) any { return &c.API.Port },
+	},
+}
+
+// ipvpnDrivers and evpnDrivers are the values of dataplane_driver. A driver
+// comes into use here when it loses its "absent" and its options, in
+// ignored.go, get fields.
+var (
+	ipvpnDrivers = []driver{
+		{name: "dummy", old: []string{"DummyDataplaneDriver", "bagpipe.bgp.vpn.ipvpn.DummyDataplaneDriver"}},
+		{name: "ovs", absent: true, old: []string{
+			"mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
+			"bagpipe.bgp.vpn.ipvpn.mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
+		}},
+		{name: "linux", absent: true, old: []string{
+			"mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
+			"bagpipe.bgp.vpn.ipvpn.mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
+		}},
+		{name: "ebpf", absent: true},
+	}
+	evpnDrivers = []driver{
+		{name: "dummy", old: []string{"DummyDataplaneDriver", "bagpipe.bgp.vpn.evpn.DummyDataplaneDriver"}},
+		{name: "linux", old: []string{
+			"linux_vxlan.LinuxVXLANDataplaneDriver",
+			"bagpipe.bgp.vpn.evpn.linux_vxlan.LinuxVXLANDataplaneDriver",
+		}},
+		{name: "ovs", absent: true},
+		{name: "ebpf", absent: true},
+	}
+)
+
+var ipvpnOptions = dataplaneOptions(sectionIPVPN, "IP VPN", ipvpnDrivers,
+	func(c *Config) *Dataplane { return &c.IPVPN.Dataplane })
+
+var evpnOptions = append(
+	dataplaneOptions(sectionEVPN, "E-VPN", evpnDrivers,
+		func(c *Config) *Dataplane { return &c.EVPN.Dataplane }),
+	option{
+		section: sectionEVPN, name: "vxlan_dst_port", typ: typePort, def: "4789", max: 65535,
+		help:  "UDP port of VXLAN, local and remote. 0: the kernel's default, 8472.",
+		field: func(c *Config) any { return &c.EVPN.VXLANDstPort },
+	},
+)
+
+// dataplaneOptions returns the options that the dataplanes of all VPN types have.
+func dataplaneOptions(section, vpn string, drivers []driver, in func(*Config) *Dataplane) []option {
+	return []option{
+		{
+			section: section, name: "dataplane_driver", typ: typeDriver, def: "dummy", drivers: drivers,
+			help:  "Forwarding plane of " + vpn + " instances. `dummy` forwards nothing.",
+			field: func(c *Config) any { return &in(c).Driver },
+		}, {
+			section: section, name: "dataplane_local_address", typ: typeLocalAddress,
+			defNote: "the `local_address` of `[BGP]`",
+			help:    "Next hop of our routes and source of tunnels.",
+			field:   func(c *Config) any { return &in(c).LocalAddress },
+		},
+	}
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon puts the parts of bagpipe-bgp together: dataplane drivers,
+// RIB, VPN manager, BGP speaker and HTTP server, started in that order and all
+// stopped when one fails or the context ends.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/api"
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/config"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/dummy"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
+	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
+	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/version"
+	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
+)
+
+// Daemon is a node that is ready to run.
+type Daemon struct {
+	cfg        *config.Config
+	log        *slog.Logger
+	drivers    map[dataplane.VPNType]dataplane.Driver
+	reconciler *dataplane.Reconciler
+	manager    *vpn.Manager
+	speaker    *speaker.Speaker
+	server     *api.Server
+	listener   net.Listener
+}
+
+// New makes all parts and opens the API's port, so that every fault of the
+// configuration shows before anything runs.
+func New(cfg *config.Config, log *slog.Logger, book *logbook.Book) (*Daemon, error) {
+	d := &Daemon{cfg: cfg, log: log}
+	if err := d.build(book); err != nil {
+		d.closeDrivers()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Daemon) build(book *logbook.Book) error {
+	cfg, log := d.cfg, d.log
+	if err := d.openDrivers(); err != nil {
+		return err
+	}
+	d.reconciler = dataplane.NewReconciler(d.drivers, log)
+	routes := rib.New()
+	var err error
+	d.manager, err = vpn.NewManager(vpn.Config{
+		AS: cfg.BGP.MyAS, RouterID: cfg.BGP.RouterID, Local: cfg.BGP.LocalAddress,
+		Tunnel: map[dataplane.VPNType]netip.Addr{
+			dataplane.EVPN: cfg.EVPN.LocalAddress, dataplane.IPVPN: cfg.IPVPN.LocalAddress,
+		},
+		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Log: log,
+	}, routes, d.reconciler)
+	if err != nil {
+		return err
+	}
+	if d.speaker, err = speaker.New(speakerConfig(cfg, log), routes); err != nil {
+		return err
+	}
+	d.server, err = api.New(api.Node{
+		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: cfg.Sections(),
+		Logs: book, Log: log, Version: version.String(), Started: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	if d.listener, err = net.Listen("tcp", cfg.API.Addr()); err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	return nil
+}
+
+func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
+	families := wire.Families
+	if !cfg.BGP.EnableRTC {
+		families = families[:len(families)-1]
+	}
+	c := speaker.Config{
+		AS: cfg.BGP.MyAS, RouterID: cfg.BGP.RouterID, Local: cfg.BGP.LocalAddress,
+		HoldTime: uint16(cfg.BGP.HoldTime / time.Second), RetryMax: cfg.BGP.ConnectRetryTime, Families: families,
+		Listen: cfg.BGP.Listen, ListenPort: cfg.BGP.ListenPort, Dynamic: cfg.BGP.DynamicNeighbors, Log: log,
+	}
+	for _, p := range cfg.BGP.Peers {
+		c.Peers = append(c.Peers, speaker.PeerConfig{Addr: p.Addr, Port: p.Port, Passive: p.Passive})
+	}
+	return c
+}
+
+func (d *Daemon) openDrivers() error {
+	d.drivers = map[dataplane.VPNType]dataplane.Driver{
+		dataplane.IPVPN: dummy.New(dataplane.IPVPN, d.cfg.IPVPN.LocalAddress),
+	}
+	if d.cfg.EVPN.Driver != "linux" {
+		d.drivers[dataplane.EVPN] = dummy.New(dataplane.EVPN, d.cfg.EVPN.LocalAddress)
+		return nil
+	}
+	l, err := linux.New(linux.Config{LocalAddr: d.cfg.EVPN.LocalAddress, VXLANPort: d.cfg.EVPN.VXLANDstPort}, d.log)
+	if err != nil {
+		return fmt.Errorf("dataplane driver linux of evpn: %w", err)
+	}
+	d.drivers[dataplane.EVPN] = l
+	return nil
+}
+
+func (d *Daemon) closeDrivers() {
+	for t, drv := range d.drivers {
+		if err := drv.Close(); err != nil {
+			d.log.Warn("close dataplane driver", "vpn_type", t, "err", err)
+		}
+	}
+}
+
+// Addr returns the address of the API.
+func (d *Daemon) Addr() net.Addr { return d.listener.Addr() }
+
+// Run runs the node until ctx ends or a part fails. Forwarding state stays when
+// it returns: a daemon that comes back adopts it.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.closeDrivers()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { d.reconciler.Run(ctx); return nil })
+	g.Go(func() error { d.manager.Run(ctx); return nil })
+	g.Go(func() error { return d.speaker.Run(ctx) })
+	g.Go(func() error { return d.server.Serve(ctx, d.listener) })
+	g.Go(func() error { d.sweep(ctx); return nil })
+	d.log.Info("running", "version", version.String(), "local_address", d.cfg.BGP.LocalAddress, "as", d.cfg.BGP.MyAS,
+		"api", d.listener.Addr().String(), "evpn_driver", d.drivers[dataplane.EVPN].Name(), "ipvpn_driver", d.drivers[dataplane.IPVPN].Name())
+	return g.Wait()
+}
+
+// sweep removes what an earlier run left, once agents had the time to attach
+// everything again and BGP has converged, or at the latest after twice the delay.
+func (d *Daemon) sweep(ctx context.Context) {
+	delay := d.cfg.Common.SweepDelay
+	deadline := time.Now().Add(2 * delay)
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if d.speaker.Converged() || !time.Now().Before(deadline) {
+			break
+		}
+		timer.Reset(time.Second)
+	}
+	if removed := d.reconciler.Sweep(ctx); len(removed) > 0 {
+		d.log.Info("removed forwarding state of an earlier run", "removed", strings.Join(removed, ", "))
+	}
+}

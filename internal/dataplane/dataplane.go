@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane describes the forwarding state that a VPN instance wants,
+// the Driver that carries it into one kind of forwarding plane, and the
+// Reconciler that keeps what is installed equal to what is desired.
+//
+// State is a set of entries, values with keys. A caller hands the Reconciler
+// desired entries; the Reconciler compares them with what is installed, gives
+// the driver only the difference, retries what failed with back-off, and shows
+// what is not installed. A driver has no memory of its own that matters: after
+// a restart it tells from the kernel what is installed.
+//
+// A driver never touches what it does not own. How it marks its own is the
+// driver's business (device alias, extern_learn, protocol number, cookie).
+//
+// Concurrency: calls for one instance come one at a time; calls for different
+// instances may run in parallel.
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+)
+
+// VPNType says what kind of VPN instance forwarding is for.
+type VPNType string
+
+// The two kinds of instances, with their names in the REST API.
+const (
+	EVPN  VPNType = "evpn"
+	IPVPN VPNType = "ipvpn"
+)
+
+// Direction says which way an endpoint's traffic may go, with the names of
+// the REST API.
+type Direction string
+
+// Directions of an endpoint.
+const (
+	Both     Direction = "both"
+	ToPort   Direction = "to-port"
+	FromPort Direction = "from-port"
+)
+
+// Capabilities tells what a driver can do. They decide what is announced and
+// what a request may ask for.
+type Capabilities struct {
+	// Encaps are the encapsulations announced with our routes.
+	Encaps []encap.Type
+	// AcceptDefault is set when a route without encapsulation community can be used.
+	AcceptDefault bool
+	// ECMP is set when a prefix may have several next hops.
+	ECMP bool
+	// Directions an endpoint may ask for.
+	Directions []Direction
+	// ExistingBridge is set when an instance may use a bridge made by others ("linuxbr").
+	ExistingBridge bool
+	// IPv6Underlay is set when next hops may be IPv6 addresses.
+	IPv6Underlay bool
+}
+
+// Instance is what a driver must know to make room for a VPN instance.
+type Instance struct {
+	// Number is unique among the living instances of the process.
+	Number uint32
+	// ID is the external id (vpn_instance_id); free text, unique, stable over restarts.
+	ID   string
+	Type VPNType
+	// VNI is the instance's VNI or dataplane id, 1..16777215.
+	VNI uint32
+	// Gateway is the address that a VRF answers for, or invalid.
+	Gateway netip.Prefix
+	// Bridge names an existing bridge to use, or is empty.
+	Bridge string
+}
+
+// Kind tells what an Entry is about, and with it which members are set.
+type Kind uint8
+
+// Kinds of entries.
+const (
+	// LocalPort attaches device Port to the instance. Key: Port.
+	LocalPort Kind = iota + 1
+	// LocalMAC binds MAC to local device Port. Key: MAC.
+	LocalMAC
+	// RemoteMAC sends frames for MAC to NextHops[0]. Key: MAC.
+	RemoteMAC
+	// Neighbour lets the instance answer ARP or ND for IP with MAC, instead of flooding the request. Key: IP.
+	Neighbour
+	// Flood sends a copy of broadcast, unknown unicast and multicast frames to NextHops[0]. Key: its address and label.
+	Flood
+	// Prefix routes Prefix to NextHops. Key: Prefix.
+	Prefix
+	// LocalPrefix routes traffic that arrives with Label to IP at MAC behind device Port. Key: Label and IP.
+	LocalPrefix
+)
+
+var kindNames = [...]string{
+	LocalPort: "port", LocalMAC: "local-mac", RemoteMAC: "mac", Neighbour: "neigh",
+	Flood: "flood", Prefix: "prefix", LocalPrefix: "local-prefix",
+}
+
+// String returns a short lower-case name such as "mac", used in logs and metrics.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind-%d", uint8(k))
+}
+
+// NextHop is the far end of a tunnel.
+type NextHop struct {
+	// Addr is the tunnel end point (VTEP, PE).
+	Addr netip.Addr
+	// Label is the 24-bit VNI or the 20-bit MPLS label towards Addr.
+	Label uint32
+	// Encap is the encapsulation to use.
+	Encap encap.Type
+	// Order is the consistent-hash sort order of the route, 0 when absent.
+	Order uint32
+}
+
+// String returns "addr/label/encap".
+func (n NextHop) String() string { return fmt.Sprintf("%s/%d/%s", n.Addr, n.Label, n.Encap) }
+
+// Entry is one piece of forwarding state. Which members are used depends on
+// Kind; all others are zero.
+type Entry struct {
+	Kind      Kind
+	Port      string
+	MAC       ethernet.MAC
+	IP        netip.Addr
+	Prefix    netip.Prefix
+	Label     uint32
+	Direction Direction
+	NextHops  []NextHop
+}
+
+// Equal tells whether two entries have the same key and value.
+func (e Entry) Equal(o Entry) bool {
+	if e.Kind != o.Kind || e.Port != o.Port || e.MAC != o.MAC || e.IP != o.IP || e.Prefix != o.Prefix ||
+		e.Label != o.Label || e.Direction != o.Direction || len(e.NextHops) != len(o.NextHops) {
+		return false
+	}
+	for i := range e.NextHops {
+		if e.NextHops[i] != o.NextHops[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns a one-line form, e.g. "mac 02:00:00:00:00:01 via 192.0.2.1/100/VXLAN".
+func (e Entry) String() string {
+	s := e.Kind.String()
+	if e.Port != "" {
+		s += " dev " + e.Port
+	}
+	if !e.MAC.IsZero() {
+		s += " " + e.MAC.String()
+	}
+	if e.IP.IsValid() {
+		s += " ip " + e.IP.String()
+	}
+	if e.Prefix.IsValid() {
+		s += " " + e.Prefix.String()
+	}
+	if e.Label != 0 {
+		s += fmt.Sprintf(" label %d", e.Label)
+	}
+	if e.Direction != "" && e.Direction != Both {
+		s += " " + string(e.Direction)
+	}
+	for _, nh := range e.NextHops {
+		s += " via " + nh.String()
+	}
+	return s
+}
+
+// Change is one step from installed to desired state.
+type Change struct {
+	// Delete removes the entry; otherwise it is added, or replaces the one with the same key.
+	Delete bool
+	Entry  Entry
+}
+
+// String returns "+ entry" or "- entry".
+func (c Change) String() string {
+	if c.Delete {
+		return "- " + c.Entry.String()
+	}
+	return "+ " + c.Entry.String()
+}
+
+// Driver makes and finds the forwarding state of instances in one kind of
+// forwarding plane.
+type Driver interface {
+	// Name is the driver's name in the configuration file, e.g. "linux".
+	Name() string
+	Capabilities() Capabilities
+	// Open makes room for an instance, or adopts what an earlier run left for
+	// the same Instance.ID. On error nothing new is left behind.
+	Open(ctx context.Context, inst Instance) (Handle, error)
+	// Orphans lists the ids of instances that this driver owns state for, in the
+	// forwarding plane, and that are not open.
+	Orphans(ctx context.Context) ([]string, error)
+	// RemoveOrphan removes all state of an instance listed by Orphans.
+	RemoveOrphan(ctx context.Context, id string) error
+	// Describe returns driver members for the looking glass, in order.
+	Describe() []Member
+	// Close frees what the driver holds in this process; forwarding goes on.
+	Close() error
+}
+
+// Handle is an open instance of a driver.
+type Handle interface {
+	// Installed lists the entries that the driver owns for the instance.
+	Installed(ctx context.Context) ([]Entry, error)
+	// Apply carries out changes in order and returns one result per change, nil
+	// when done. Applying a change twice is no error and changes nothing;
+	// deleting what is not there is no error.
+	Apply(ctx context.Context, changes []Change) []error
+	// Remove takes the instance and all that the driver owns for it out of the forwarding plane.
+	Remove(ctx context.Context) error
+	// Describe returns instance members for the looking glass, in order.
+	Describe() []Member
+}
+
+// Member is one named value for the looking glass. Order is kept.
+type Member struct {
+	Name  string
+	Value any
+}

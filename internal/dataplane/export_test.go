@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"time"
+)
+
+// RetryAt tries again what is due at a time.
+func (r *Reconciler) RetryAt(ctx context.Context, now time.Time) {
+	for _, f := range r.all() {
+		f.retry(ctx, now)
+	}
+}
+
+// RoundTrip compacts an entry and expands it again.
+func RoundTrip(e Entry) Entry { return expand(compact(&e)) }
+
+// SameKey tells whether two entries of remote origin replace each other.
+func SameKey(a, b Entry) bool {
+	ka, _, _ := compact(&a)
+	kb, _, _ := compact(&b)
+	return ka == kb
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// errNoDriver is returned when an instance asks for a VPN type without driver.
+var errNoDriver = errors.New("no dataplane driver for this VPN type")
+
+// Reconciler opens instances on drivers and retries what failed. Make it with
+// NewReconciler, then Run it.
+type Reconciler struct {
+	drivers map[VPNType]Driver
+	log     *slog.Logger
+	woken   chan struct{}
+
+	mu      sync.Mutex
+	open    map[*Forwarding]struct{}
+	leaving map[string]*Forwarding // closed, still to be removed, by VPN type and id
+	changes uint64
+}
+
+// NewReconciler returns a Reconciler over one driver per VPN type.
+func NewReconciler(drivers map[VPNType]Driver, log *slog.Logger) *Reconciler {
+	return &Reconciler{
+		drivers: drivers, log: log, woken: make(chan struct{}, 1),
+		open: map[*Forwarding]struct{}{}, leaving: map[string]*Forwarding{},
+	}
+}
+
+// Driver returns the driver of a VPN type, or nil.
+func (r *Reconciler) Driver(t VPNType) Driver { return r.drivers[t] }
+
+// Open makes or adopts the forwarding state of an instance. An instance of that
+// id which is gone but could not be removed yet is removed first: a later retry
+// would take the new one away.
+func (r *Reconciler) Open(ctx context.Context, inst Instance) (*Forwarding, error) {
+	d := r.drivers[inst.Type]
+	if d == nil {
+		return nil, errNoDriver
+	}
+	if err := r.finishRemoval(ctx, inst); err != nil {
+		return nil, err
+	}
+	h, err := d.Open(ctx, inst)
+	if err != nil {
+		return nil, err
+	}
+	f := newForwarding(r, inst, h)
+	r.mu.Lock()
+	r.open[f] = struct{}{}
+	r.mu.Unlock()
+	if err := f.adopt(ctx); err != nil {
+		f.Remove(ctx)
+		return nil, err
+	}
+	return f, nil
+}
+
+func leavingKey(inst Instance) string { return string(inst.Type) + " " + inst.ID }
+
+// finishRemoval removes what is left of an earlier instance of the same id.
+func (r *Reconciler) finishRemoval(ctx context.Context, inst Instance) error {
+	r.mu.Lock()
+	f := r.leaving[leavingKey(inst)]
+	r.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f.finishRemoval(ctx)
+}
+
+// leave notes that an instance is still to be removed.
+func (r *Reconciler) leave(f *Forwarding) {
+	r.mu.Lock()
+	r.leaving[leavingKey(f.inst)] = f
+	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *Reconciler) forget(f *Forwarding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, f)
+	if k := leavingKey(f.inst); r.leaving[k] == f {
+		delete(r.leaving, k)
+	}
+}
+
+func (r *Reconciler) count(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes += uint64(n)
+}
+
+// Changes returns how many changes were handed to drivers.
+func (r *Reconciler) Changes() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changes
+}
+
+func (r *Reconciler) wake() {
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Reconciler) all() []*Forwarding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*Forwarding, 0, len(r.open))
+	for f := range r.open {
+		out = append(out, f)
+	}
+	return out
+}
+
+// Problems returns what could not be carried out yet, of all instances.
+func (r *Reconciler) Problems() []Problem {
+	var out []Problem
+	for _, f := range r.all() {
+		out = append(out, f.Problems()...)
+	}
+	return out
+}
+
+// Run retries failed changes until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.woken:
+		case <-timer.C:
+		}
+		now := time.Now()
+		var next time.Time
+		for _, f := range r.all() {
+			if at := f.retry(ctx, now); at.After(now) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+		if !next.IsZero() {
+			timer.Reset(max(time.Until(next), time.Millisecond))
+		}
+	}
+}
+
+// Sweep removes what an earlier run left: stale entries of open instances, and
+// instances that were not opened again. It returns what it removed, in words.
+func (r *Reconciler) Sweep(ctx context.Context) (removed []string) {
+	for _, f := range r.all() {
+		if n := f.Sweep(ctx); n > 0 {
+			removed = append(removed, fmt.Sprintf("%d entries of instance %s", n, f.inst.ID))
+		}
+	}
+	for t, d := range r.drivers {
+		ids, err := d.Orphans(ctx)
+		if err != nil {
+			r.log.Warn("list orphan instances", "vpn_type", t, "err", err)
+		}
+		for _, id := range ids {
+			if err := d.RemoveOrphan(ctx, id); err != nil {
+				r.log.Warn("remove orphan instance", "vpn_type", t, "instance", id, "err", err)
+				continue
+			}
+			removed = append(removed, fmt.Sprintf("instance %s", id))
+		}
+	}
+	return removed
+}

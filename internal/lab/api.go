@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
+)
+
+// apiTimeout bounds one call of a node's API.
+const apiTimeout = 10 * time.Second
+
+// api returns a client that calls from inside the node's namespace, where the
+// API listens on the loopback interface.
+func (n Node) api() (*client.Client, error) {
+	return client.New(client.WithBaseURL(apiURL), client.WithHTTPClient(&http.Client{
+		Timeout: apiTimeout,
+		Transport: &http.Transport{
+			DialContext:       netspace.Dialer(n.Namespace),
+			DisableKeepAlives: true, // a connection left open would hold the namespace
+		},
+	}))
+}
+
+// NodeStatus is what a node says of itself.
+type NodeStatus struct {
+	Name    string        `json:"name"`
+	Summary client.Object `json:"summary,omitempty"`
+	// Sessions are the BGP peers as "address: state".
+	Sessions []string `json:"sessions"`
+	// Instances are the ids of the VPN instances.
+	Instances []string `json:"instances"`
+	// NotReady are the reasons for which the node is not ready.
+	NotReady []string `json:"not_ready,omitempty"`
+	// Error is why the node could not be asked.
+	Error string `json:"error,omitempty"`
+}
+
+// OK tells whether the node does what it is there for.
+func (s NodeStatus) OK() bool {
+	return s.Error == "" && len(s.NotReady) == 0 && len(s.Instances) > 0 && s.established() > 0
+}
+
+func (s NodeStatus) established() (n int) {
+	for _, session := range s.Sessions {
+		if strings.HasSuffix(session, ": Established") {
+			n++
+		}
+	}
+	return n
+}
+
+// status asks a node. What it cannot be asked for is in the result.
+func (n Node) status(ctx context.Context) NodeStatus {
+	s := NodeStatus{Name: n.Name, Sessions: []string{}, Instances: []string{}}
+	if err := n.ask(ctx, &s); err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+func (n Node) ask(ctx context.Context, s *NodeStatus) error {
+	c, err := n.api()
+	if err != nil {
+		return err
+	}
+	summary, err := c.LookingGlass(ctx, "summary")
+	if err != nil {
+		return err
+	}
+	s.Summary, _ = summary.(client.Object)
+	err = each(ctx, c, func(o client.Object) {
+		s.Sessions = append(s.Sessions, o.Text("id")+": "+o.Text("state"))
+	}, "bgp", "peers")
+	if err != nil {
+		return err
+	}
+	err = each(ctx, c, func(o client.Object) { s.Instances = append(s.Instances, o.Text("id")) }, "vpns", "instances")
+	if err != nil {
+		return err
+	}
+	ready, err := c.Ready(ctx)
+	for _, condition := range ready.NotReady {
+		s.NotReady = append(s.NotReady, condition.String())
+	}
+	return err
+}
+
+// each calls f with every object of a collection of the looking glass.
+func each(ctx context.Context, c *client.Client, f func(client.Object), path ...string) error {
+	v, err := c.LookingGlass(ctx, path...)
+	if err != nil {
+		return err
+	}
+	items, _ := v.([]any)
+	for _, item := range items {
+		if o, ok := item.(client.Object); ok {
+			f(o)
+		}
+	}
+	return nil
+}
+
+// answering returns an error until the API answers.
+func (n Node) answering(ctx context.Context) error {
+	c, err := n.api()
+	if err != nil {
+		return err
+	}
+	_, err = c.Ping(ctx)
+	return err
+}
+
+// session returns an error until the node has an established BGP session.
+func (n Node) session(ctx context.Context) error {
+	c, err := n.api()
+	if err != nil {
+		return err
+	}
+	v, err := c.LookingGlass(ctx, "summary", "BGP_established_peers")
+	if err != nil {
+		return err
+	}
+	if count, ok := v.(json.Number); !ok || count == "0" {
+		return errors.New("no BGP session is established")
+	}
+	return nil
+}
+
+// attach plugs the machines of one node, one after the other: the first call
+// makes the instance.
+func (p *Plan) attach(ctx context.Context, node int) error {
+	c, err := p.Nodes[node].api()
+	if err != nil {
+		return err
+	}
+	for _, a := range p.Attachments {
+		if a.Node != node {
+			continue
+		}
+		if err := c.Attach(ctx, a.Request); err != nil {
+			return fmt.Errorf("attach %s %s at %s: %w", a.Request.MACAddress, a.Request.IPAddress, p.Nodes[node].Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
+)
+
+// buildNetwork makes the namespaces, the bridge and the cables of a plan.
+func (p *Plan) buildNetwork() error {
+	for _, ns := range p.Namespaces {
+		if err := netspace.Create(ns); err != nil {
+			return err
+		}
+	}
+	err := netspace.With(p.Bridge.Namespace, func(h *netlink.Handle) error { return p.Bridge.build(h) })
+	if err != nil {
+		return fmt.Errorf("make bridge in %s: %w", p.Bridge.Namespace, err)
+	}
+	for _, v := range p.Veths {
+		if err := v.build(); err != nil {
+			return fmt.Errorf("make cable %s -- %s: %w", v.A, v.B, err)
+		}
+	}
+	return nil
+}
+
+func (b Bridge) build(h *netlink.Handle) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = b.Name, underlayMTU
+	snooping := false
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+		return err
+	}
+	link, err := h.LinkByName(b.Name)
+	if err != nil {
+		return err
+	}
+	return configure(h, link, []netip.Prefix{b.Address})
+}
+
+// build makes the cable with each end in its namespace at once.
+func (v Veth) build() error {
+	nsA, err := netns.GetFromName(v.A.Namespace)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nsA.Close() }()
+	nsB, err := netns.GetFromName(v.B.Namespace)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nsB.Close() }()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.Namespace = v.A.Name, v.A.MTU, netlink.NsFd(nsA)
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: v.B.Name, PeerMTU: uint32(v.B.MTU), PeerNamespace: netlink.NsFd(nsB)}
+	if v.B.MAC != "" {
+		if veth.PeerHardwareAddr, err = net.ParseMAC(v.B.MAC); err != nil {
+			return err
+		}
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return err
+	}
+	for _, e := range []End{v.A, v.B} {
+		if err := netspace.With(e.Namespace, e.configure); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e End) configure(h *netlink.Handle) error {
+	link, err := h.LinkByName(e.Name)
+	if err != nil {
+		return err
+	}
+	if e.Bridge != "" {
+		master, err := h.LinkByName(e.Bridge)
+		if err != nil {
+			return err
+		}
+		if err := h.LinkSetMaster(link, master); err != nil {
+			return err
+		}
+	}
+	return configure(h, link, e.Addresses)
+}
+
+// configure gives an interface its addresses and sets it up. IPv6 addresses
+// are usable at once, without a search for duplicates.
+func configure(h *netlink.Handle, link netlink.Link, addresses []netip.Prefix) error {
+	for _, p := range addresses {
+		addr := &netlink.Addr{IPNet: &net.IPNet{
+			IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+		}}
+		if p.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := h.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("add address %s: %w", p, err)
+		}
+	}
+	return h.LinkSetUp(link)
+}

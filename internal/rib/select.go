@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rib
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+)
+
+// Path is a route as it came from a source.
+type Path struct {
+	wire.Route
+	Attrs *wire.Attrs
+	// Source is the name of the peer or instance.
+	Source string
+	Kind   SourceKind
+}
+
+// Selection is the outcome for one entry: its best paths now, none when there
+// is nothing to use.
+type Selection struct {
+	Key  EntryKey
+	Best []Path
+}
+
+// candidate is a usable path during selection.
+type candidate struct {
+	pos  uint32
+	path Path
+}
+
+// Selections is what Take returns; its buffers are used again by the next Take.
+type Selections struct {
+	Items []Selection
+	paths []Path
+}
+
+// Take fills out with the selections of at most limit dirty entries, which are
+// clean then, and tells whether more are waiting. The paths are those at the
+// time of the call.
+func (t *Table) Take(limit int, out *Selections) bool {
+	r := t.rib
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out.Items, out.paths = out.Items[:0], out.paths[:0]
+	for _, at := range t.dirty.take(limit) {
+		e := t.entries.At(at)
+		e.dirty = false
+		key, first := t.entries.Key(at), len(out.paths)
+		out.paths = t.best(key, e, out.paths)
+		out.Items = append(out.Items, Selection{key, out.paths[first:len(out.paths):len(out.paths)]})
+		if e.head == 0 {
+			t.entries.Remove(at)
+		}
+	}
+	return t.dirty.len() > 0
+}
+
+// Refresh marks entries so that Take selects for them again.
+func (t *Table) Refresh(keys ...EntryKey) {
+	t.rib.mu.Lock()
+	defer t.rib.mu.Unlock()
+	for _, k := range keys {
+		if at, ok := t.entries.Find(k); ok {
+			t.mark(at, t.entries.At(at))
+		}
+	}
+}
+
+// best appends the best paths of an entry: LOCAL_PREF, then for MACs the
+// mobility rules, then all of them with ECMP, else one.
+func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
+	t.chosen = t.chosen[:0]
+	for at := e.head; at != 0; at = t.links.items[at-1].next {
+		c := candidate{pos: t.links.items[at-1].path}
+		c.path = t.rib.path(c.pos)
+		if t.Usable == nil || t.Usable(c.path.Route, c.path.Attrs) {
+			t.keep(key, c)
+		}
+	}
+	switch {
+	case len(t.chosen) == 0:
+		return out
+	case len(t.chosen) == 1:
+		return append(out, t.chosen[0].path)
+	case t.ECMP && key.Kind == EntryPrefix:
+		slices.SortFunc(t.chosen, compareStable)
+		for _, c := range t.chosen {
+			out = append(out, c.path)
+		}
+		return out
+	}
+	return append(out, t.one(key).path)
+}
+
+// keep adds a candidate unless it is worse than those kept, and drops those
+// that are worse than it.
+func (t *Table) keep(key EntryKey, c candidate) {
+	if len(t.chosen) > 0 {
+		switch d := prefer(key, c.path.Attrs, t.chosen[0].path.Attrs); {
+		case d < 0:
+			return
+		case d > 0:
+			t.chosen = t.chosen[:0]
+		}
+	}
+	t.chosen = append(t.chosen, c)
+}
+
+// prefer returns a positive number when a is better than b, 0 when equal.
+// LOCAL_PREF comes first, as in the original; for MACs then the sticky flag and
+// the mobility sequence number (RFC 7432 §15).
+func prefer(key EntryKey, a, b *wire.Attrs) int {
+	if d := cmp.Compare(a.LocalPref, b.LocalPref); d != 0 {
+		return d
+	}
+	if key.Kind != EntryMAC && key.Kind != EntryIP {
+		return 0
+	}
+	if a.Sticky != b.Sticky {
+		if a.Sticky {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(a.MobilitySeq, b.MobilitySeq)
+}
+
+// one breaks the tie among equal paths. For MACs the lowest next hop wins, on
+// every node alike (RFC 7432 §15); elsewhere a salted hash spreads tables over
+// the candidates.
+func (t *Table) one(key EntryKey) candidate {
+	if key.Kind == EntryMAC || key.Kind == EntryIP {
+		return slices.MinFunc(t.chosen, compareStable)
+	}
+	return slices.MinFunc(t.chosen, func(a, b candidate) int {
+		if d := cmp.Compare(t.saltedHash(a), t.saltedHash(b)); d != 0 {
+			return d
+		}
+		return compareStable(a, b)
+	})
+}
+
+func (t *Table) saltedHash(c candidate) uint64 {
+	h := fnv.New64a()
+	n := c.path.NLRI
+	_, _ = h.Write([]byte{byte(t.Salt), byte(t.Salt >> 8), byte(t.Salt >> 16), byte(t.Salt >> 24)})
+	_, _ = h.Write(n.RD[:])
+	_, _ = h.Write(n.Addr[:])
+	nh := c.path.Attrs.NextHop.As16()
+	_, _ = h.Write(nh[:])
+	return h.Sum64()
+}
+
+// compareStable orders paths by next hop, RD, label, the rest of the NLRI and
+// source, so that the outcome depends on the routes and not on the order of
+// their arrival.
+func compareStable(a, b candidate) int {
+	return cmp.Or(
+		a.path.Attrs.NextHop.Compare(b.path.Attrs.NextHop),
+		slices.Compare(a.path.NLRI.RD[:], b.path.NLRI.RD[:]),
+		cmp.Compare(a.path.Label, b.path.Label),
+		a.path.NLRI.IP().Compare(b.path.NLRI.IP()),
+		slices.Compare(a.path.NLRI.MAC[:], b.path.NLRI.MAC[:]),
+		cmp.Compare(a.path.NLRI.Tag, b.path.NLRI.Tag),
+		cmp.Compare(a.path.Source, b.path.Source),
+	)
+}
+
+// path returns the route at a position.
+func (r *RIB) path(pos uint32) Path {
+	k, p := r.paths.Key(pos), r.paths.At(pos)
+	s := &r.sources[k.source]
+	return Path{
+		Route:  wire.Route{NLRI: k.nlri, Label: p.label, MultiLabel: p.multiLabel, Raw: r.raw[pos]},
+		Attrs:  r.live[p.set].Attrs,
+		Source: s.name,
+		Kind:   s.kind,
+	}
+}
+
+// Mobility returns the highest MAC mobility sequence number that others
+// announce for a MAC, and whether anybody does.
+func (t *Table) Mobility(mac ethernet.MAC) (seq uint32, known bool) {
+	t.rib.mu.Lock()
+	defer t.rib.mu.Unlock()
+	at, ok := t.entries.Find(MACKey(mac))
+	if !ok {
+		return 0, false
+	}
+	for l := t.entries.At(at).head; l != 0; l = t.links.items[l-1].next {
+		p := t.rib.path(t.links.items[l-1].path)
+		if t.Usable == nil || t.Usable(p.Route, p.Attrs) {
+			known = true
+			seq = max(seq, p.Attrs.MobilitySeq)
+		}
+	}
+	return seq, known
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rib
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+	"github.com/bagpipe-vpn/bagpipe/internal/slab"
+)
+
+// View selects which routes a table takes and what entries they make.
+type View uint8
+
+// Views.
+const (
+	// EVI takes EVPN types 2 and 3.
+	EVI View = iota
+	// VRF takes VPNv4 and VPNv6 routes.
+	VRF
+)
+
+// EntryKind tells what an entry is about.
+type EntryKind uint8
+
+// Kinds of entries.
+const (
+	// EntryMAC is forwarding to a MAC: all type 2 routes of the MAC. Key: MAC.
+	EntryMAC EntryKind = iota + 1
+	// EntryIP is the neighbour data of an address: all type 2 routes with that IP. Key: Addr, Bits.
+	EntryIP
+	// EntryFlood is a flood destination: all type 3 routes with that tunnel end and VNI. Key: Addr, Bits, Label.
+	EntryFlood
+	// EntryPrefix is a prefix: all VPN routes with it, whatever the RD. Key: Addr, Bits, V6.
+	EntryPrefix
+)
+
+// EntryKey identifies an entry of a table.
+type EntryKey struct {
+	Kind EntryKind
+	// Bits is the prefix length, or 32 or 128 for addresses.
+	Bits uint8
+	// id holds the MAC, or the label in its last four octets and the IPv6 flag in the first.
+	id   ethernet.MAC
+	addr [16]byte
+}
+
+// MAC returns the MAC address of an EntryMAC.
+func (k EntryKey) MAC() ethernet.MAC { return k.id }
+
+// IP returns the address of an EntryIP or EntryFlood.
+func (k EntryKey) IP() netip.Addr {
+	if k.Bits == 32 {
+		return netip.AddrFrom4([4]byte(k.addr[:4]))
+	}
+	return netip.AddrFrom16(k.addr)
+}
+
+// Label returns the VNI of an EntryFlood.
+func (k EntryKey) Label() uint32 { return binary.BigEndian.Uint32(k.id[2:]) }
+
+// Prefix returns the prefix of an EntryPrefix.
+func (k EntryKey) Prefix() netip.Prefix {
+	if k.id[0] != 0 {
+		return netip.PrefixFrom(netip.AddrFrom16(k.addr), int(k.Bits))
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte(k.addr[:4])), int(k.Bits))
+}
+
+// MACKey returns the key of the entry for a MAC.
+func MACKey(mac ethernet.MAC) EntryKey { return EntryKey{Kind: EntryMAC, id: mac} }
+
+// IPKey returns the key of the entry for the neighbour data of an address.
+func IPKey(ip netip.Addr) EntryKey { return addrKey(EntryIP, ip) }
+
+func addrKey(kind EntryKind, ip netip.Addr) EntryKey {
+	k := EntryKey{Kind: kind, Bits: uint8(ip.BitLen())}
+	if ip.Is4() {
+		a := ip.As4()
+		copy(k.addr[:], a[:])
+	} else {
+		k.addr = ip.As16()
+	}
+	return k
+}
+
+// entryKeys appends the keys of the entries that a route belongs to in a view.
+func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
+	switch {
+	case v == EVI && n.Kind == wire.KindMACIP:
+		keys = append(keys, MACKey(n.MAC))
+		if n.Bits != 0 {
+			keys = append(keys, EntryKey{Kind: EntryIP, Bits: n.Bits, addr: n.Addr})
+		}
+	case v == EVI && n.Kind == wire.KindIMET:
+		if p := a.PMSI; p != nil && p.TunnelType == wire.PMSIIngressReplication {
+			k := addrKey(EntryFlood, p.Endpoint)
+			binary.BigEndian.PutUint32(k.id[2:], p.Label)
+			keys = append(keys, k)
+		}
+	case v == VRF && n.Kind == wire.KindVPNv4:
+		keys = append(keys, EntryKey{Kind: EntryPrefix, Bits: n.Bits, addr: n.Addr})
+	case v == VRF && n.Kind == wire.KindVPNv6:
+		keys = append(keys, EntryKey{Kind: EntryPrefix, Bits: n.Bits, id: ethernet.MAC{1}, addr: n.Addr})
+	}
+	return keys
+}
+
+// TableConfig describes a table.
+type TableConfig struct {
+	View View
+	// Source is the instance's own source: its routes are not imported.
+	Source SourceID
+	// ECMP lets all equally good paths be best together; else there is one.
+	ECMP bool
+	// Salt varies the choice among equal paths from table to table.
+	Salt uint64
+	// Usable tells whether a path can be used at all, e.g. for its
+	// encapsulation. It runs with the RIB's lock held.
+	Usable func(wire.Route, *wire.Attrs) bool
+	// Dirty is called when there is something for Take, with the RIB's lock held.
+	Dirty func()
+}
+
+// Table is what one instance imports.
+type Table struct {
+	TableConfig
+	rib    *RIB
+	source SourceID
+
+	// Guarded by RIB.mu.
+	imports map[wire.RT]struct{}
+	entries *slab.Slab[EntryKey, entry]
+	links   links
+	dirty   fifo[uint32]
+	keys    []EntryKey
+	chosen  []candidate
+}
+
+// entry is what a table knows about one key.
+type entry struct {
+	head  uint32 // position+1 of the first link
+	dirty bool
+}
+
+// links is an arena of list members that tie paths to entries.
+type links struct {
+	items []link
+	free  uint32
+}
+
+type link struct{ path, next uint32 }
+
+func (l *links) add(path, next uint32) uint32 {
+	if l.free != 0 {
+		at := l.free
+		l.free = l.items[at-1].next
+		l.items[at-1] = link{path, next}
+		return at
+	}
+	l.items = append(l.items, link{path, next})
+	return uint32(len(l.items))
+}
+
+func (l *links) del(at uint32) {
+	l.items[at-1] = link{next: l.free}
+	l.free = at
+}
+
+// NewTable makes a table that imports nothing yet.
+func (r *RIB) NewTable(c TableConfig) *Table {
+	return &Table{TableConfig: c, rib: r, source: c.Source, imports: map[wire.RT]struct{}{}, entries: slab.New[EntryKey, entry]()}
+}
+
+// SetImports replaces the route targets that the table imports.
+func (t *Table) SetImports(rts []wire.RT) {
+	r := t.rib
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for rt := range t.imports {
+		if !slices.Contains(rts, rt) {
+			t.dropImport(rt)
+		}
+	}
+	for _, rt := range rts {
+		if _, have := t.imports[rt]; !have {
+			t.addImport(rt)
+		}
+	}
+	r.settle()
+}
+
+func (t *Table) addImport(rt wire.RT) {
+	r := t.rib
+	t.imports[rt] = struct{}{}
+	tg := r.target(rt)
+	tg.tables = append(tg.tables, t)
+	for set := range tg.sets {
+		if slices.Contains(set.tables, t) {
+			continue
+		}
+		set.tables = append(set.tables, t)
+		t.eachPath(set, t.link)
+	}
+	if len(tg.tables) == 1 {
+		r.originateRTC(rt)
+	}
+}
+
+func (t *Table) dropImport(rt wire.RT) {
+	r := t.rib
+	delete(t.imports, rt)
+	tg := r.byRT[rt]
+	tg.tables = slices.DeleteFunc(tg.tables, func(o *Table) bool { return o == t })
+	for set := range tg.sets {
+		if slices.ContainsFunc(set.RTs, t.importsRT) {
+			continue
+		}
+		t.eachPath(set, t.unlink)
+		set.tables = slices.DeleteFunc(set.tables, func(o *Table) bool { return o == t })
+	}
+	if len(tg.tables) == 0 {
+		r.withdrawRTC(rt)
+	}
+	r.dropTarget(rt, tg)
+}
+
+func (t *Table) importsRT(rt wire.RT) bool {
+	_, ok := t.imports[rt]
+	return ok
+}
+
+// eachPath calls f for each path of a set that is not the table's own.
+func (t *Table) eachPath(set *Set, f func(uint32, wire.NLRI, *Set)) {
+	for at := set.paths; at != 0; {
+		pos := at - 1
+		at = t.rib.paths.At(pos).next
+		if k := t.rib.paths.Key(pos); k.source != t.source {
+			f(pos, k.nlri, set)
+		}
+	}
+}
+
+// link makes a path a candidate for the entries it belongs to.
+func (t *Table) link(pos uint32, n wire.NLRI, set *Set) {
+	t.keys = entryKeys(t.keys[:0], t.View, n, set.Attrs)
+	for _, k := range t.keys {
+		at, _ := t.entries.Add(k)
+		e := t.entries.At(at)
+		e.head = t.links.add(pos, e.head)
+		t.mark(at, e)
+	}
+}
+
+// unlink takes a path out of its entries; one that is not there is ignored.
+func (t *Table) unlink(pos uint32, n wire.NLRI, set *Set) {
+	t.keys = entryKeys(t.keys[:0], t.View, n, set.Attrs)
+	for _, k := range t.keys {
+		at, ok := t.entries.Find(k)
+		if !ok {
+			continue
+		}
+		e := t.entries.At(at)
+		for ref := &e.head; *ref != 0; ref = &t.links.items[*ref-1].next {
+			if t.links.items[*ref-1].path == pos {
+				gone := *ref
+				*ref = t.links.items[gone-1].next
+				t.links.del(gone)
+				t.mark(at, e)
+				break
+			}
+		}
+	}
+}
+
+// mark queues an entry for Take. An entry without paths stays until it is taken.
+func (t *Table) mark(at uint32, e *entry) {
+	if e.dirty {
+		return
+	}
+	e.dirty = true
+	if t.dirty.add(at) && t.Dirty != nil {
+		t.Dirty()
+	}
+}
+
+// Close ends the table: it imports nothing any more.
+func (t *Table) Close() { t.SetImports(nil) }

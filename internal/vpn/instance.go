@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"encoding/json"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+)
+
+// Instance is a VPN instance with its endpoints.
+type Instance struct {
+	// Fixed at creation.
+	ID        string // external id
+	Name      string // "EVI-3" or "VRF-3"
+	Number    uint32
+	Type      dataplane.VPNType
+	VNI       uint32 // or dataplane id of a VRF
+	RD        wire.RD
+	Gateway   netip.Addr
+	PrefixLen int // of the first endpoint's subnet; 0 when it had no address
+	Bridge    string
+
+	m        *Manager
+	caps     dataplane.Capabilities // of the driver
+	rdNumber uint32
+	ownVNI   bool // VNI is a label of ours
+	queued   bool // guarded by the pool's lock
+
+	mu          sync.Mutex
+	ended       bool
+	source      rib.SourceID
+	table       *rib.Table
+	fwd         *dataplane.Forwarding
+	interner    *rib.Interner
+	imports     []wire.RT
+	exports     []wire.RT
+	multicast   bool // the type 3 route is announced
+	description json.RawMessage
+	fallback    json.RawMessage
+	endpoints   map[endpointKey]*endpoint
+	macs        map[ethernet.MAC]*localMAC
+	addrs       map[netip.Addr][]ethernet.MAC
+	ports       map[string]int // endpoints by port
+}
+
+// endpointKey identifies an endpoint: the invalid address is the wildcard.
+type endpointKey struct {
+	mac ethernet.MAC
+	ip  netip.Addr
+}
+
+// endpoint is a local endpoint with what it announces.
+type endpoint struct {
+	Attachment
+	rdNumber uint32 // of its own RD
+	ownRD    bool
+	routes   []wire.NLRI
+}
+
+// localMAC is what the endpoints of one MAC have in common.
+type localMAC struct {
+	port      string
+	label     uint32 // MPLS label of a VRF; 0 on EVPN
+	endpoints int
+	// seq is the MAC mobility sequence number announced (RFC 7432 §15).
+	seq    uint32
+	since  time.Time
+	raised bool
+}
+
+func newInstance(m *Manager, a Attachment) *Instance {
+	m.numbers++
+	i := &Instance{
+		ID: a.InstanceID, Name: instanceName(a.Type, m.numbers), Number: m.numbers, Type: a.Type,
+		Gateway: a.Gateway, Bridge: a.Bridge, m: m, caps: m.reconciler.Driver(a.Type).Capabilities(), interner: m.rib.NewInterner(),
+		endpoints: map[endpointKey]*endpoint{}, macs: map[ethernet.MAC]*localMAC{},
+		addrs: map[netip.Addr][]ethernet.MAC{}, ports: map[string]int{},
+	}
+	if a.IP.IsValid() {
+		i.PrefixLen = a.IP.Bits()
+	}
+	return i
+}
+
+// open makes the instance's place in the RIB and in the dataplane.
+func (i *Instance) open(ctx context.Context) error {
+	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, Bridge: i.Bridge}
+	if i.Gateway.IsValid() {
+		inst.Gateway = netip.PrefixFrom(i.Gateway, i.PrefixLen)
+	}
+	fwd, err := i.m.reconciler.Open(ctx, inst)
+	if err != nil {
+		return err
+	}
+	i.fwd = fwd
+	if i.source, err = i.m.rib.AddSource(i.Name, rib.Local); err != nil {
+		return err
+	}
+	view := rib.EVI
+	if i.Type == dataplane.IPVPN {
+		view = rib.VRF
+	}
+	salt := fnv.New64a()
+	_, _ = salt.Write([]byte(i.m.Local.String() + " " + i.ID))
+	i.table = i.m.rib.NewTable(rib.TableConfig{
+		View: view, Source: i.source, ECMP: i.caps.ECMP, Salt: salt.Sum64(),
+		Usable: i.usable(), Dirty: func() { i.m.pool.add(i) },
+	})
+	return nil
+}
+
+func (i *Instance) driver() dataplane.Driver { return i.m.reconciler.Driver(i.Type) }
+
+// usable returns the test for routes that the dataplane can use: next hop of
+// the underlay's family, an encapsulation that the driver has, and one label.
+// Routes of other instances of the node, whose next hop is ourselves, count.
+func (i *Instance) usable() func(wire.Route, *wire.Attrs) bool {
+	caps := i.caps
+	tunnel := i.m.Tunnel[i.Type]
+	acceptNone := caps.AcceptDefault && (i.Type != dataplane.EVPN || i.m.AcceptNoEncap)
+	accept := encapBits(caps.Encaps)
+	evpn := i.Type == dataplane.EVPN
+	return func(r wire.Route, a *wire.Attrs) bool {
+		end, label := a.NextHop, r.Label
+		if r.NLRI.Kind == wire.KindIMET {
+			end, label = a.PMSI.Endpoint, a.PMSI.Label
+		}
+		if !end.IsValid() || end.Is4() != tunnel.Is4() || r.MultiLabel || evpn && label == 0 {
+			return false
+		}
+		offered := a.EncapBits
+		return offered == 0 && acceptNone || offered&accept != 0
+	}
+}
+
+func encapBits(types []encap.Type) (bits uint64) {
+	for _, t := range types {
+		bits |= t.Bit()
+	}
+	return bits
+}
+
+// end takes the instance away: routes, imports, forwarding, identifiers. It
+// runs with i.mu held, also for an instance that was opened only in part.
+func (i *Instance) end(ctx context.Context) {
+	i.ended = true
+	var b rib.Batch
+	for _, e := range i.endpoints {
+		for _, n := range e.routes {
+			b.Withdraw(n)
+		}
+		i.freeRD(e)
+	}
+	for _, m := range i.macs {
+		i.freeLabel(m)
+	}
+	if i.multicast {
+		b.Withdraw(wire.IMETRoute(i.RD, i.m.originator()))
+	}
+	if i.table != nil {
+		i.m.rib.Apply(i.source, &b)
+		i.table.Close()
+		i.m.rib.RemoveSource(i.source)
+	}
+	if i.fwd != nil {
+		i.fwd.Remove(ctx)
+	}
+	i.m.forget(i)
+}
+
+func (i *Instance) freeRD(e *endpoint) {
+	if e.ownRD {
+		i.m.rds.Free(e.rdNumber)
+		e.ownRD = false
+	}
+}
+
+func (i *Instance) freeLabel(m *localMAC) {
+	if m.label != 0 {
+		i.m.labels.Free(m.label)
+		m.label = 0
+	}
+}
+
+// setTargets replaces the route targets; all routes of the instance are
+// announced again when the exports change.
+func (i *Instance) setTargets(imports, exports []wire.RT) (exportsChanged bool) {
+	imports, exports = sortedRTs(imports), sortedRTs(exports)
+	if !slices.Equal(imports, i.imports) {
+		i.imports = imports
+		i.table.SetImports(imports)
+	}
+	if slices.Equal(exports, i.exports) {
+		return false
+	}
+	i.exports = exports
+	return true
+}

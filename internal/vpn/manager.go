@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/allocator"
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+)
+
+// Config describes the node to its instances.
+type Config struct {
+	AS uint32
+	// RouterID is the administrator of route distinguishers, IPv4.
+	RouterID netip.Addr
+	// Local is the BGP address: originator of multicast routes.
+	Local netip.Addr
+	// Tunnel is the dataplane address by VPN type: next hop of our routes.
+	Tunnel map[dataplane.VPNType]netip.Addr
+	// AcceptNoEncap takes EVPN routes without encapsulation community as VXLAN.
+	AcceptNoEncap bool
+	// RTC announces which route targets the instances import (RFC 4684).
+	RTC bool
+	Log *slog.Logger
+}
+
+// MaxVNI is the largest VNI (RFC 7348 §5).
+const MaxVNI = 1<<24 - 1
+
+// Manager holds the VPN instances of the node. Make it with NewManager, then
+// Run it. Its methods may be called concurrently.
+type Manager struct {
+	Config
+	rib        *rib.RIB
+	reconciler *dataplane.Reconciler
+	rds        *allocator.Allocator
+	labels     *allocator.Allocator // MPLS labels, and VNIs that are not given
+	pool       *pool
+
+	mu        sync.Mutex
+	instances map[string]*Instance
+	vnis      map[uint32]struct{} // of all instances, given ones too
+	numbers   uint32
+}
+
+// NewManager returns a Manager without instances.
+func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, error) {
+	m := &Manager{
+		Config: c, rib: r, reconciler: rec, pool: newPool(), instances: map[string]*Instance{}, vnis: map[uint32]struct{}{},
+		rds:    allocator.New("route distinguisher", 0, 65535),
+		labels: allocator.New("label", 16, 1048575),
+	}
+	if !c.RTC {
+		return m, nil
+	}
+	src, err := r.AddSource("BGPManager", rib.Local)
+	if err != nil {
+		return nil, err
+	}
+	r.OriginateRTC(src, c.AS, wire.LocalAttrs{NextHop: c.Local}.Build())
+	return m, nil
+}
+
+// Run serves the instances until ctx ends. Forwarding state stays.
+func (m *Manager) Run(ctx context.Context) { m.pool.run(ctx, max(2, runtime.GOMAXPROCS(0))) }
+
+// Labels returns the labels in use with their owners: MPLS labels and VNIs,
+// but for the VNIs that requests gave.
+func (m *Manager) Labels() map[uint32]string { return m.labels.InUse() }
+
+// RDs returns the route distinguisher numbers in use with their owners.
+func (m *Manager) RDs() map[uint32]string { return m.rds.InUse() }
+
+// Instances returns all instances, by number.
+func (m *Manager) Instances() []*Instance {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Instance, 0, len(m.instances))
+	for _, i := range m.instances {
+		out = append(out, i)
+	}
+	slices.SortFunc(out, func(a, b *Instance) int { return int(a.Number) - int(b.Number) })
+	return out
+}
+
+// Instance returns the instance with an external id, or nil.
+func (m *Manager) Instance(id string) *Instance {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.instances[id]
+}
+
+// Count returns the number of instances.
+func (m *Manager) Count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.instances)
+}
+
+// Attach adds or updates an endpoint; the instance is created with its first
+// one. A *RequestError says what is wrong with the request; any other error is
+// the dataplane's. On error nothing has changed.
+func (m *Manager) Attach(ctx context.Context, a Attachment) error {
+	if err := m.check(a); err != nil {
+		return err
+	}
+	for {
+		i, created, err := m.lockInstance(ctx, a)
+		if err != nil {
+			return err
+		}
+		if i == nil {
+			continue // it ended while we waited for it
+		}
+		defer i.mu.Unlock() // once: the loop ends here
+		err = i.attach(ctx, a)
+		if err != nil && created {
+			i.end(ctx)
+		}
+		return err
+	}
+}
+
+// check refuses what no instance could do.
+func (m *Manager) check(a Attachment) error {
+	d := m.reconciler.Driver(a.Type)
+	if d == nil {
+		return refuse("vpn_type", "No dataplane driver for VPN type %s", a.Type)
+	}
+	caps := d.Capabilities()
+	switch {
+	case !slices.Contains(caps.Directions, a.Direction):
+		return refuse("direction", "Unsupported direction: %s (driver %q takes %v)", a.Direction, d.Name(), caps.Directions)
+	case a.Bridge != "" && (a.Type != dataplane.EVPN || !caps.ExistingBridge):
+		return refuse("linuxbr", "an existing bridge cannot be used by driver %q for %s", d.Name(), a.Type)
+	case a.Type == dataplane.IPVPN && !a.IP.IsValid():
+		return refuse("ip_address", "Missing parameter: 'ip_address'")
+	case a.Type == dataplane.EVPN && a.AdvertiseSubnet && a.IP.IsValid() && !a.IP.IsSingleIP():
+		return refuse("advertise_subnet", "an EVPN endpoint is a single address: %s is a subnet", a.IP)
+	case a.MAC.IsMulticast() || a.MAC.IsZero():
+		return refuse("mac_address", "MAC address %s is not that of an endpoint: want a unicast address", a.MAC)
+	case a.VNI > MaxVNI:
+		return refuse("vni", "%d: want 1 to %d, or 0 to allocate one", a.VNI, MaxVNI)
+	}
+	return nil
+}
+
+// lockInstance returns the instance of the attachment with its lock held; it is
+// created when it is not there. Nil without error means: try again.
+func (m *Manager) lockInstance(ctx context.Context, a Attachment) (i *Instance, created bool, err error) {
+	m.mu.Lock()
+	if i = m.instances[a.InstanceID]; i != nil {
+		m.mu.Unlock()
+		i.mu.Lock()
+		if i.ended {
+			i.mu.Unlock()
+			return nil, false, nil
+		}
+		if i.Type != a.Type {
+			i.mu.Unlock()
+			return nil, false, refuse("vpn_type", "instance %q exists with type %s", a.InstanceID, i.Type)
+		}
+		return i, false, nil
+	}
+	i, err = m.reserve(a)
+	if err == nil {
+		i.mu.Lock()
+		m.instances[a.InstanceID] = i
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return nil, false, err
+	}
+	if err := i.open(ctx); err != nil {
+		i.end(ctx)
+		i.mu.Unlock()
+		return nil, false, err
+	}
+	return i, true, nil
+}
+
+// reserve takes the identifiers of a new instance. It runs with m.mu held.
+func (m *Manager) reserve(a Attachment) (*Instance, error) {
+	i := newInstance(m, a)
+	if err := m.takeVNI(i, a.VNI); err != nil {
+		return nil, err
+	}
+	n, err := m.rds.Allocate(i.Name)
+	if err != nil {
+		m.freeVNI(i)
+		return nil, fmt.Errorf("create instance %q: %w", a.InstanceID, err)
+	}
+	i.rdNumber = n
+	i.RD = wire.MakeRD(m.RouterID, uint16(n))
+	return i, nil
+}
+
+// takeVNI gives an instance the VNI that the request asks for, which must not
+// be that of another instance, or else a label of our own. A VNI and an MPLS
+// label may be the same number. It runs with m.mu held.
+func (m *Manager) takeVNI(i *Instance, asked uint32) error {
+	if asked != 0 {
+		if _, used := m.vnis[asked]; used {
+			return refuse("vni", "A VPN instance using vni %d already exists.", asked)
+		}
+		i.VNI = asked
+		m.vnis[asked] = struct{}{}
+		return nil
+	}
+	var passed []uint32 // labels that are the given VNI of an instance
+	defer func() {
+		for _, n := range passed {
+			m.labels.Free(n)
+		}
+	}()
+	for {
+		n, err := m.labels.Allocate(i.Name)
+		if err != nil {
+			return fmt.Errorf("create instance %q: %w", i.ID, err)
+		}
+		if _, used := m.vnis[n]; !used {
+			i.VNI, i.ownVNI = n, true
+			m.vnis[n] = struct{}{}
+			return nil
+		}
+		passed = append(passed, n)
+	}
+}
+
+// freeVNI undoes takeVNI. It runs with m.mu held.
+func (m *Manager) freeVNI(i *Instance) {
+	delete(m.vnis, i.VNI)
+	if i.ownVNI {
+		m.labels.Free(i.VNI)
+	}
+}
+
+// forget gives the identifiers of an instance back.
+func (m *Manager) forget(i *Instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.instances, i.ID)
+	m.freeVNI(i)
+	m.rds.Free(i.rdNumber)
+}
+
+// Detach removes an endpoint; the instance ends with its last one. Errors are
+// as for Attach.
+func (m *Manager) Detach(ctx context.Context, d Detachment) error {
+	i := m.Instance(d.InstanceID)
+	if i == nil {
+		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.ended:
+		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
+	case i.Type != d.Type:
+		return refuse("vpn_type", "instance %q exists with type %s", d.InstanceID, i.Type)
+	}
+	if err := i.detach(ctx, d); err != nil {
+		return err
+	}
+	if len(i.endpoints) == 0 {
+		i.end(ctx)
+	}
+	return nil
+}
+
+// originator is the originating router's address of type 3 routes: the BGP
+// address, or the tunnel's when only that is IPv4. Receivers exist that reset the
+// session for an IPv6 originator.
+func (m *Manager) originator() netip.Addr {
+	if tunnel := m.Tunnel[dataplane.EVPN]; m.Local.Is6() && tunnel.Is4() {
+		return tunnel
+	}
+	return m.Local
+}
+
+// instanceName is the name of an instance as a source of routes.
+func instanceName(t dataplane.VPNType, number uint32) string {
+	kind := "EVI"
+	if t == dataplane.IPVPN {
+		kind = "VRF"
+	}
+	return fmt.Sprintf("%s-%d", kind, number)
+}
+
+// sortedRTs returns a sorted copy without duplicates.
+func sortedRTs(rts []wire.RT) []wire.RT {
+	out := slices.Clone(rts)
+	slices.SortFunc(out, func(a, b wire.RT) int { return strings.Compare(string(a[:]), string(b[:])) })
+	return slices.Compact(out)
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+)
+
+const (
+	// takeLimit bounds the entries that a worker handles before it lets go of
+	// the instance.
+	takeLimit = 1024
+	// moveWindow is how long after an attach a remote route for its MAC is
+	// taken for one that was there before, learned late (RFC 7432 §15).
+	moveWindow = 10 * time.Second
+	// takeoverWindow is the same for a remote route that is one ahead of ours. That
+	// is also what the next node announces when the MAC moves on from here, and an
+	// answer would draw traffic back for a moment.
+	takeoverWindow = time.Second
+)
+
+// worker turns selections into forwarding entries. Its buffers live as long as it.
+type worker struct {
+	ctx     context.Context
+	taken   rib.Selections
+	changes []dataplane.Change
+	hops    []dataplane.NextHop
+}
+
+// serve handles some of an instance's dirty entries.
+func (w *worker) serve(i *Instance) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.ended {
+		return
+	}
+	more := i.table.Take(takeLimit, &w.taken)
+	w.changes, w.hops = w.changes[:0], w.hops[:0]
+	var moved []ethernet.MAC
+	for n := range w.taken.Items {
+		s := &w.taken.Items[n]
+		w.addChange(i, s)
+		if s.Key.Kind == rib.EntryMAC && len(s.Best) > 0 && i.outrun(s.Key.MAC(), s.Best[0].Attrs) {
+			moved = append(moved, s.Key.MAC())
+		}
+	}
+	i.fwd.Sync(w.ctx, w.changes)
+	i.announceMACs(moved)
+	if more {
+		i.m.pool.add(i)
+	}
+}
+
+// addChange adds what a selection means for the dataplane. A local endpoint
+// always beats a remote route.
+func (w *worker) addChange(i *Instance, s *rib.Selection) {
+	w.changes = append(w.changes, dataplane.Change{})
+	c := &w.changes[len(w.changes)-1]
+	e := &c.Entry
+	override := false
+	switch s.Key.Kind {
+	case rib.EntryMAC:
+		e.Kind, e.MAC = dataplane.RemoteMAC, s.Key.MAC()
+		override = i.macs[e.MAC] != nil
+	case rib.EntryIP:
+		e.Kind, e.IP = dataplane.Neighbour, s.Key.IP()
+		override = len(i.addrs[e.IP]) > 0
+	case rib.EntryFlood:
+		e.Kind = dataplane.Flood
+	case rib.EntryPrefix:
+		e.Kind, e.Prefix = dataplane.Prefix, s.Key.Prefix()
+	}
+	c.Delete = len(s.Best) == 0 || override
+	switch {
+	case e.Kind == dataplane.Flood:
+		e.NextHops = w.hop(dataplane.NextHop{Addr: s.Key.IP(), Label: s.Key.Label(), Encap: encap.VXLAN})
+	case c.Delete:
+	case e.Kind == dataplane.Neighbour:
+		e.MAC = s.Best[0].NLRI.MAC
+	default:
+		e.NextHops = w.hopsOf(i, s.Best)
+	}
+}
+
+func (w *worker) hop(nh dataplane.NextHop) []dataplane.NextHop {
+	w.hops = append(w.hops, nh)
+	return w.hops[len(w.hops)-1 : len(w.hops) : len(w.hops)]
+}
+
+// hopsOf returns the distinct next hops of paths.
+func (w *worker) hopsOf(i *Instance, best []rib.Path) []dataplane.NextHop {
+	first := len(w.hops)
+	for n := range best {
+		p := &best[n]
+		nh := dataplane.NextHop{Addr: p.Attrs.NextHop, Label: p.Label, Encap: encap.VXLAN}
+		if i.Type == dataplane.IPVPN {
+			nh.Label, nh.Encap, nh.Order = p.MPLSLabel(), i.chooseEncap(p.Attrs), p.Attrs.HashOrder()
+		}
+		if !slices.Contains(w.hops[first:], nh) {
+			w.hops = append(w.hops, nh)
+		}
+	}
+	return w.hops[first:len(w.hops):len(w.hops)]
+}
+
+// chooseEncap returns the encapsulation towards a next hop: VXLAN when both
+// sides have it, else the first of the driver's that the route names.
+func (i *Instance) chooseEncap(a *wire.Attrs) encap.Type {
+	ours := i.caps.Encaps
+	if a.EncapBits&encap.VXLAN.Bit() != 0 && slices.Contains(ours, encap.VXLAN) {
+		return encap.VXLAN
+	}
+	for _, t := range ours {
+		if a.EncapBits&t.Bit() != 0 {
+			return t
+		}
+	}
+	if len(ours) > 0 {
+		return ours[0]
+	}
+	return encap.Default
+}
+
+// outrun tells whether a remote route for a local MAC must be answered with a
+// higher sequence number. An attach that finds the route of the node where the
+// MAC was before does so at once; but when the instance is new here, or BGP just
+// came up, that route is learned only after the attach. Once per attach, so
+// that two nodes that both hold the MAC do not race each other.
+func (i *Instance) outrun(mac ethernet.MAC, remote *wire.Attrs) bool {
+	m := i.macs[mac]
+	if m == nil || m.raised || remote.MobilitySeq < m.seq {
+		return false
+	}
+	window := moveWindow
+	if remote.MobilitySeq == m.seq+1 {
+		window = takeoverWindow
+	}
+	if time.Since(m.since) > window {
+		return false
+	}
+	m.raised = true
+	m.seq = remote.MobilitySeq + 1
+	return true
+}
+
+// announceMACs announces the endpoints of MACs again.
+func (i *Instance) announceMACs(macs []ethernet.MAC) {
+	if len(macs) == 0 {
+		return
+	}
+	var b rib.Batch
+	for k, e := range i.endpoints {
+		if slices.Contains(macs, k.mac) {
+			i.announce(&b, e)
+		}
+	}
+	i.m.rib.Apply(i.source, &b)
+}

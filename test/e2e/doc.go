@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e runs bagpipe as a user does: the programs as they are built, in
+// network namespaces that stand for nodes, a route reflector and virtual
+// machines. Only tests are in it.
+//
+// A fabric is the network between the nodes, with the reflector on it ("bagpipe
+// rr"). A node is a namespace with a bagpipe-bgp daemon, driven through its REST
+// API. A vm is a namespace with a cable to a node. Probes send traffic between
+// machines without a pause and know which packets were lost and when; watches
+// note each change of a node's forwarding entries; captures count what crosses
+// the underlay. What a node forwards is always read from its kernel, never from
+// what the daemon says of it.
+//
+// Everything that a test makes carries the run's name (runID). TestMain fails
+// the run when a namespace, process or file of that name is left at its end.
+//
+// The programs are built with "go build", so that GOFLAGS=-overlay=FILE runs the
+// tests against a changed source: a way to see that they can fail.
+package e2e

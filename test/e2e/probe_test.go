@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
+	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
+)
+
+const (
+	// probeEvery is the time between two packets of a probe.
+	probeEvery = 5 * time.Millisecond
+	// probeWait is how long an answer may take.
+	probeWait = time.Second
+)
+
+// probe sends numbered packets at a steady pace and notes which arrived. A gap
+// is a run of lost packets; its length is the time between the sending of those
+// around it that arrived. So a machine that is slow to run the test makes no gap.
+type probe struct {
+	t        testing.TB
+	name     string
+	out, in  net.PacketConn // packets leave by out, and their effect is seen at in
+	to       net.Addr
+	encode   func(number uint16) []byte
+	decode   func(packet []byte) (number uint16, ok bool)
+	stopping chan struct{}
+	wg       sync.WaitGroup
+	once     sync.Once
+
+	mu      sync.Mutex
+	sent    []time.Time
+	arrived []bool
+}
+
+// listen opens a socket inside a namespace.
+func listen(t testing.TB, ns *nstest.NS, network, address string) net.PacketConn {
+	t.Helper()
+	var conn net.PacketConn
+	err := netspace.Do(ns.Name, func() (err error) {
+		conn, err = net.ListenPacket(network, address)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("listen in %s: %v", ns.Name, err)
+	}
+	return conn
+}
+
+// startPing begins to ping an address from a machine.
+func startPing(t testing.TB, from *vm, to netip.Addr) *probe {
+	t.Helper()
+	id := uint16(rand.Uint32())
+	network, request, reply := "ip4:icmp", byte(8), byte(0)
+	if to.Is6() {
+		network, request, reply = "ip6:ipv6-icmp", 128, 129
+	}
+	conn := listen(t, from.NS, network, "")
+	p := &probe{
+		name: fmt.Sprintf("ping %s -> %s", from.tap, to), out: conn, in: conn, to: &net.IPAddr{IP: to.AsSlice()},
+		encode: func(n uint16) []byte { return echo(request, id, n) },
+		decode: func(b []byte) (uint16, bool) {
+			if len(b) < 8 || b[0] != reply || binary.BigEndian.Uint16(b[4:]) != id {
+				return 0, false
+			}
+			return binary.BigEndian.Uint16(b[6:]), true
+		},
+	}
+	return p.start(t)
+}
+
+// echo makes an ICMP echo message; the kernel fills in the checksum of ICMPv6.
+func echo(kind byte, id, number uint16) []byte {
+	b := []byte{kind, 0, 0, 0, 0, 0, 0, 0}
+	binary.BigEndian.PutUint16(b[4:], id)
+	binary.BigEndian.PutUint16(b[6:], number)
+	var sum uint32
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(b[2:], ^uint16(sum+sum>>16))
+	return b
+}
+
+// startStream begins to send UDP one way, from a machine to another.
+func startStream(t testing.TB, from, to *vm) *probe {
+	t.Helper()
+	in := listen(t, to.NS, "udp4", netip.AddrPortFrom(to.v4.Addr(), 5000).String())
+	p := &probe{
+		name: fmt.Sprintf("stream %s -> %s", from.tap, to.tap), to: in.LocalAddr(), in: in, out: listen(t, from.NS, "udp4", ""),
+		encode: func(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) },
+		decode: func(b []byte) (uint16, bool) { return binary.BigEndian.Uint16(b), true },
+	}
+	return p.start(t)
+}
+
+func (p *probe) start(t testing.TB) *probe {
+	p.t, p.stopping = t, make(chan struct{})
+	p.wg.Go(p.send)
+	var receiver sync.WaitGroup
+	receiver.Go(p.receive)
+	t.Cleanup(func() {
+		p.halt()
+		_ = p.in.Close()
+		_ = p.out.Close()
+		receiver.Wait()
+	})
+	return p
+}
+
+func (p *probe) halt() {
+	p.once.Do(func() { close(p.stopping) })
+	p.wg.Wait()
+}
+
+func (p *probe) send() {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		p.mu.Lock()
+		number := len(p.sent)
+		p.sent, p.arrived = append(p.sent, time.Now()), append(p.arrived, false)
+		p.mu.Unlock()
+		// An error, such as a host that is not reachable, is a lost packet.
+		_, _ = p.out.WriteTo(p.encode(uint16(number)), p.to)
+		select {
+		case <-p.stopping:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *probe) receive() {
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := p.in.ReadFrom(buf)
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		number, ok := p.decode(buf[:max(n, 0)])
+		p.mu.Lock()
+		if err == nil && ok && int(number) < len(p.arrived) {
+			p.arrived[number] = true
+		}
+		p.mu.Unlock()
+	}
+}
+
+// count returns the number of packets sent so far.
+func (p *probe) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.sent)
+}
+
+// flows waits until the last packets arrive, at least so many in a row that
+// were all sent after the call.
+func (p *probe) flows(row int) {
+	p.t.Helper()
+	first := p.count()
+	eventually(p.t, routeTimeout, func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		run := 0
+		for i := first; i < len(p.arrived); i++ {
+			if run++; !p.arrived[i] {
+				run = 0
+			}
+			if run == row {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s: %d sent since, %d arrived in a row at the end, want %d", p.name, len(p.arrived)-first, run, row)
+	})
+}
+
+// outcome is what became of the packets from one to another.
+type outcome struct {
+	Sent, Lost int
+	Longest    time.Duration // gap
+}
+
+// String returns the outcome for people.
+func (o outcome) String() string {
+	return fmt.Sprintf("%d of %d lost, longest gap %v", o.Lost, o.Sent, o.Longest.Round(time.Millisecond))
+}
+
+// result returns the outcome of the packets in [from, to), when the answers
+// have had their time. A gap at the edge is as long as it is known to be.
+func (p *probe) result(from, to int) outcome {
+	p.t.Helper()
+	p.settle(to)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := outcome{Sent: to - from}
+	since := p.sent[from]
+	for i := from; i < to; i++ {
+		gap := p.sent[i].Sub(since)
+		if !p.arrived[i] {
+			o.Lost++
+			o.Longest = max(o.Longest, gap)
+			continue
+		}
+		if i > from && !p.arrived[i-1] {
+			o.Longest = max(o.Longest, gap)
+		}
+		since = p.sent[i]
+	}
+	return o
+}
+
+// settle waits until all packets before one have arrived or had their time.
+func (p *probe) settle(to int) {
+	missing := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for i := range to {
+			if !p.arrived[i] && time.Since(p.sent[i]) < probeWait {
+				return true
+			}
+		}
+		return false
+	}
+	nstest.Eventually(p.t, 2*probeWait, func() bool { return !missing() }, func() string { return "answers to come in" })
+}
+
+// stop ends the probe and returns the outcome of all packets since one.
+func (p *probe) stop(from int) outcome {
+	p.t.Helper()
+	p.halt()
+	o := p.result(from, p.count())
+	p.t.Logf("%s: %v", p.name, o)
+	return o
+}
+
+// pings tells whether a machine reaches an address with all of a few packets.
+func pings(t testing.TB, from *vm, to netip.Addr, options ...string) error {
+	t.Helper()
+	args := append([]string{"ping", "-n", "-c", "2", "-i", "0.1", "-W", "1"}, options...)
+	out, err := from.Try(append(args, to.String())...)
+	if err != nil {
+		return fmt.Errorf("ping %s -> %s: %w: %s", from.tap, to, err, out)
+	}
+	return nil
+}
+
+// reaches waits until a machine reaches all addresses of others.
+func (v *vm) reaches(others ...*vm) {
+	v.node.t.Helper()
+	for _, o := range others {
+		for _, a := range []netip.Addr{o.v4.Addr(), o.v6.Addr()} {
+			eventually(v.node.t, routeTimeout, func() error { return pings(v.node.t, v, a) })
+		}
+	}
+}
