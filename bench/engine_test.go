@@ -58,8 +58,8 @@ func startEngine(b *testing.B, l load, evpn dataplane.Driver, tunnel netip.Addr)
 		b.Fatal(err)
 	}
 	e.speaker, err = speaker.New(speaker.Config{
-		AS: benchAS, RouterID: local, Local: local, HoldTime: 0, Families: wire.Families[:len(wire.Families)-1],
-		Listen: true, ListenPort: enginePort, Dynamic: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: log,
+		AS: benchAS, RouterID: local, Local: local, Settings: speaker.Settings{Families: wire.Families[:len(wire.Families)-1]},
+		Listen: true, ListenPort: enginePort, Dynamic: []speaker.Group{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}, Log: log,
 	}, e.rib)
 	if err != nil {
 		b.Fatal(err)

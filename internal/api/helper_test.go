@@ -81,7 +81,9 @@ func newServer(tb testing.TB, peers ...string) *server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cfg := speaker.Config{AS: 64512, RouterID: local, Local: local, HoldTime: 90, Families: wire.Families, Log: n.Log}
+	cfg := speaker.Config{
+		AS: 64512, RouterID: local, Local: local, Log: n.Log, Settings: speaker.Settings{HoldTime: 90, Families: wire.Families},
+	}
 	for _, p := range peers {
 		cfg.Peers = append(cfg.Peers, speaker.PeerConfig{Addr: addr(p), Port: 179})
 	}

@@ -93,8 +93,13 @@ func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
 	}
 	c := speaker.Config{
 		AS: cfg.BGP.MyAS, RouterID: cfg.BGP.RouterID, Local: cfg.BGP.LocalAddress,
-		HoldTime: uint16(cfg.BGP.HoldTime / time.Second), RetryMax: cfg.BGP.ConnectRetryTime, Families: families,
-		Listen: cfg.BGP.Listen, ListenPort: cfg.BGP.ListenPort, Dynamic: cfg.BGP.DynamicNeighbors, Log: log,
+		Settings: speaker.Settings{
+			HoldTime: uint16(cfg.BGP.HoldTime / time.Second), RetryMax: cfg.BGP.ConnectRetryTime, Families: families,
+		},
+		Listen: cfg.BGP.Listen, ListenPort: cfg.BGP.ListenPort, Log: log,
+	}
+	for _, prefix := range cfg.BGP.DynamicNeighbors {
+		c.Dynamic = append(c.Dynamic, speaker.Group{Prefix: prefix})
 	}
 	for _, p := range cfg.BGP.Peers {
 		c.Peers = append(c.Peers, speaker.PeerConfig{Addr: p.Addr, Port: p.Port, Passive: p.Passive})

@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"internal/bgp/speaker"},
 	{"internal/bgp/session", "internal/rib", "internal/dataplane/linux", "internal/dataplane/dummy", "internal/dataplane/fake"},
 	{"internal/dataplane", "internal/bgp/wire", "internal/netlinkx"},
-	{"internal/allocator", "internal/config", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/version", "internal/slab"},
+	{"internal/allocator", "internal/bfd", "internal/bgp/transport", "internal/config", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/version", "internal/slab"},
 }
 
 func layerOf(pkg string) int {

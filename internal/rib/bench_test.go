@@ -83,7 +83,7 @@ func load(b *testing.B, r *RIB, peer SourceID, groups []benchGroup) {
 	in := r.NewInterner()
 	var batch Batch
 	for _, g := range groups {
-		set, err := in.Intern(g.raw, g.nh, true)
+		set, err := in.Intern(g.raw, g.nh, wire.Rules{FourOctetAS: true})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -15,6 +15,9 @@ type ExporterConfig struct {
 	// Families negotiated. With RTC among them the peer gets only routes with
 	// the route targets it asks for (RFC 4684 §6).
 	Families []wire.Family
+	// Accept tells whether the peer can take a route at all; nil: all. It runs with
+	// the RIB's lock held.
+	Accept func(wire.NLRI, *wire.Attrs) bool
 	// Wake is called when there is something for Next, with the RIB's lock held.
 	Wake func()
 }
@@ -201,7 +204,7 @@ func (e *Exporter) decide(n wire.NLRI) (Export, bool) {
 
 // eligible tells whether the peer may have a route.
 func (e *Exporter) eligible(n wire.NLRI, a *wire.Attrs) bool {
-	if !slices.Contains(e.Families, n.Kind.Family()) {
+	if !slices.Contains(e.Families, n.Kind.Family()) || e.Accept != nil && !e.Accept(n, a) {
 		return false
 	}
 	if !e.rtc || n.Kind == wire.KindRTC || e.interest.all() {

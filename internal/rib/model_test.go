@@ -57,7 +57,7 @@ func (w *world) announce(b *Batch, s worldSource, r wire.Route, l wire.LocalAttr
 		set = w.intern.InternLocal(a)
 	} else {
 		var err *wire.Error
-		if set, err = w.intern.Intern(a.Raw, l.NextHop, true); err != nil {
+		if set, err = w.intern.Intern(a.Raw, l.NextHop, wire.Rules{FourOctetAS: true}); err != nil {
 			panic(err)
 		}
 	}

@@ -33,6 +33,8 @@ type source struct {
 	counts   kindCounts
 	exporter *Exporter // of a peer, for its RTC routes
 	used     bool
+	// ask is set for a peer whose irrelevant routes are not kept.
+	ask func(wire.Family)
 }
 
 // pathKey identifies a path.
@@ -47,6 +49,7 @@ type path struct {
 	label      uint32
 	next, prev uint32 // paths with the same set: position+1, 0 at the ends
 	multiLabel bool
+	stale      Staleness
 }
 
 // RIB is the table of all paths. Its methods may be called concurrently.
@@ -62,7 +65,9 @@ type RIB struct {
 	sources   []source
 	local     map[wire.NLRI]uint32 // paths of local sources
 	exporters []*Exporter
+	watchers  []*Watcher
 	counts    [2]kindCounts // by SourceKind
+	imports   uint64        // counts changes of what tables import
 
 	rtc   rtcOrigin
 	stats Stats
@@ -76,8 +81,9 @@ type target struct {
 
 // Stats counts what went through the RIB.
 type Stats struct {
-	// Announced and Withdrawn count changes of paths applied.
-	Announced, Withdrawn uint64
+	// Announced and Withdrawn count changes of paths applied; Irrelevant those
+	// announcements that were not kept because no table imports them.
+	Announced, Withdrawn, Irrelevant uint64
 	// Paths and Sets count what is held now.
 	Paths, Sets int
 }
@@ -163,9 +169,15 @@ func (r *RIB) Apply(src SourceID, b *Batch) {
 
 // announce adds or replaces one path.
 func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
+	if r.sources[src].ask != nil && !r.relevant(set, route.NLRI.Kind) {
+		r.stats.Irrelevant++
+		r.withdraw(src, route.NLRI)
+		return
+	}
 	pos, added := r.paths.Add(pathKey{src, route.NLRI})
 	p := r.paths.At(pos)
-	if !added && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel {
+	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel {
+		p.stale = Fresh
 		return
 	}
 	r.stats.Announced++
@@ -178,7 +190,7 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 		r.unlinkTables(pos, route.NLRI, r.live[p.set])
 		r.leaveSet(pos, p)
 	}
-	p.label, p.multiLabel = route.Label, route.MultiLabel
+	p.label, p.multiLabel, p.stale = route.Label, route.MultiLabel, Fresh
 	r.joinSet(pos, p, set)
 	r.linkTables(src, pos, route.NLRI, set)
 	r.changed(src, route.NLRI, pos, added)
@@ -206,24 +218,30 @@ func (r *RIB) count(src SourceID, n wire.NLRI, by int) {
 	r.counts[s.kind][n.Kind] += by
 }
 
-// changed tells exporters of a new or changed path; pos is its position.
+// changed tells exporters and watchers of a new or changed path; pos is its position.
 func (r *RIB) changed(src SourceID, n wire.NLRI, pos uint32, added bool) {
 	s := &r.sources[src]
 	if s.kind == Local {
 		r.local[n] = pos
 		r.markExporters(n)
-	} else if added && n.Kind == wire.KindRTC && s.exporter != nil {
+		return
+	}
+	r.markWatchers(src, n)
+	if added && n.Kind == wire.KindRTC && s.exporter != nil {
 		s.exporter.want(n, 1)
 	}
 }
 
-// removed tells exporters of a path that is gone.
+// removed tells exporters and watchers of a path that is gone.
 func (r *RIB) removed(src SourceID, n wire.NLRI) {
 	s := &r.sources[src]
 	if s.kind == Local {
 		delete(r.local, n)
 		r.markExporters(n)
-	} else if n.Kind == wire.KindRTC && s.exporter != nil {
+		return
+	}
+	r.markWatchers(src, n)
+	if n.Kind == wire.KindRTC && s.exporter != nil {
 		s.exporter.want(n, -1)
 	}
 }
@@ -347,30 +365,32 @@ func (r *RIB) RemoveSource(src SourceID) {
 	r.sources[src] = source{}
 }
 
-// Purge withdraws all paths of a source, which must not be in use by Apply.
-func (r *RIB) Purge(src SourceID) {
+// Purge withdraws all paths of a source, or those of some families.
+func (r *RIB) Purge(src SourceID, families ...wire.Family) {
+	r.eachOf(src, families, func(pos uint32, n wire.NLRI, _ *path) { r.withdraw(src, n) })
+}
+
+// eachOf calls f with the lock held for the paths of a source, of some families
+// or of all. The lock is given up after some thousands of positions.
+func (r *RIB) eachOf(src SourceID, families []wire.Family, f func(pos uint32, n wire.NLRI, p *path)) {
 	for from := uint32(0); ; from += removeChunk {
 		r.mu.Lock()
-		more := r.purgeRange(src, from, from+removeChunk)
+		end := r.paths.End()
+		for pos := from; pos < from+removeChunk && pos < end; pos++ {
+			if !r.paths.Live(pos) {
+				continue
+			}
+			k := r.paths.Key(pos)
+			if k.source == src && (len(families) == 0 || slices.Contains(families, k.nlri.Kind.Family())) {
+				f(pos, k.nlri, r.paths.At(pos))
+			}
+		}
+		r.settle()
 		r.mu.Unlock()
-		if !more {
+		if from+removeChunk >= end {
 			return
 		}
 	}
-}
-
-// purgeRange withdraws the source's paths at positions from..to-1 and tells
-// whether there are positions beyond.
-func (r *RIB) purgeRange(src SourceID, from, to uint32) bool {
-	for pos := from; pos < to && pos < r.paths.End(); pos++ {
-		if r.paths.Live(pos) {
-			if k := r.paths.Key(pos); k.source == src {
-				r.withdraw(src, k.nlri)
-			}
-		}
-	}
-	r.settle()
-	return to < r.paths.End()
 }
 
 // Stats returns counters and sizes.

@@ -18,7 +18,12 @@ type Path struct {
 	// Source is the name of the peer or instance.
 	Source string
 	Kind   SourceKind
+	Stale  Staleness
 }
+
+// lastResort tells whether a path is to be used only where there is no other
+// (RFC 9494 §4.3): we or the peer keep it for a neighbour that is long gone.
+func (p *Path) lastResort() bool { return p.Stale == LongLivedStale || p.Attrs.LLGRStale }
 
 // Selection is the outcome for one entry: its best paths now, none when there
 // is nothing to use.
@@ -101,7 +106,7 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 // that are worse than it.
 func (t *Table) keep(key EntryKey, c candidate) {
 	if len(t.chosen) > 0 {
-		switch d := prefer(key, c.path.Attrs, t.chosen[0].path.Attrs); {
+		switch d := prefer(key, &c.path, &t.chosen[0].path); {
 		case d < 0:
 			return
 		case d > 0:
@@ -111,10 +116,17 @@ func (t *Table) keep(key EntryKey, c candidate) {
 	t.chosen = append(t.chosen, c)
 }
 
-// prefer returns a positive number when a is better than b, 0 when equal.
-// LOCAL_PREF comes first, as in the original; for MACs then the sticky flag and
-// the mobility sequence number (RFC 7432 §15).
-func prefer(key EntryKey, a, b *wire.Attrs) int {
+// prefer returns a positive number when a is better than b, 0 when equal. After
+// long-lived stale paths, LOCAL_PREF comes first, as in the original; for MACs
+// then the sticky flag and the mobility sequence number (RFC 7432 §15).
+func prefer(key EntryKey, pa, pb *Path) int {
+	if last := pa.lastResort(); last != pb.lastResort() {
+		if last {
+			return -1
+		}
+		return 1
+	}
+	a, b := pa.Attrs, pb.Attrs
 	if d := cmp.Compare(a.LocalPref, b.LocalPref); d != 0 {
 		return d
 	}
@@ -180,6 +192,7 @@ func (r *RIB) path(pos uint32) Path {
 		Attrs:  r.live[p.set].Attrs,
 		Source: s.name,
 		Kind:   s.kind,
+		Stale:  p.stale,
 	}
 }
 

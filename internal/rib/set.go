@@ -23,6 +23,9 @@ type Set struct {
 	paths  uint32   // position+1 of the first path with this set
 	count  int      // paths with this set
 	tables []*Table // tables that import one of the RTs
+
+	views      uint8  // bits of the views of those tables, as of relevantAt
+	relevantAt uint64 // RIB.imports+1 then; 0: never
 }
 
 // setTable interns attribute sets. It has a lock of its own, so that sessions
@@ -35,16 +38,19 @@ type setTable struct {
 }
 
 // appendKey makes the identity of a set: next hop in one form for all
-// families, AS number size, and the raw octets.
-func appendKey(b, raw []byte, nh netip.Addr, as4 bool) []byte {
+// families, the rules of the session, and the raw octets.
+func appendKey(b, raw []byte, nh netip.Addr, rules wire.Rules) []byte {
 	nh16 := nh.As16()
 	b = append(append(b, raw...), nh16[:]...)
 	flag := byte(0)
-	if as4 {
+	if rules.FourOctetAS {
 		flag |= 1
 	}
 	if nh.IsValid() {
 		flag |= 2
+	}
+	if rules.External {
+		flag |= 4
 	}
 	return append(b, flag)
 }
@@ -60,10 +66,10 @@ type Interner struct {
 func (r *RIB) NewInterner() *Interner { return &Interner{sets: &r.sets} }
 
 // Intern returns the set for raw attributes and a next hop as received, with a
-// reference for the caller. Attributes are decoded when the set is new; the
-// error is that of wire.DecodeAttrs.
-func (in *Interner) Intern(raw []byte, nh netip.Addr, as4 bool) (*Set, *wire.Error) {
-	in.scratch = appendKey(in.scratch[:0], raw, nh, as4)
+// reference for the caller. Attributes are decoded, by the rules of the session
+// they came from, when the set is new; the error is that of wire.DecodeAttrs.
+func (in *Interner) Intern(raw []byte, nh netip.Addr, rules wire.Rules) (*Set, *wire.Error) {
+	in.scratch = appendKey(in.scratch[:0], raw, nh, rules)
 	t := in.sets
 	t.mu.Lock()
 	if s := t.byKey[string(in.scratch)]; s != nil {
@@ -72,7 +78,7 @@ func (in *Interner) Intern(raw []byte, nh netip.Addr, as4 bool) (*Set, *wire.Err
 		return s, nil
 	}
 	t.mu.Unlock()
-	attrs, err := wire.DecodeAttrs(raw, nh, as4)
+	attrs, err := wire.DecodeAttrs(raw, nh, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +87,7 @@ func (in *Interner) Intern(raw []byte, nh netip.Addr, as4 bool) (*Set, *wire.Err
 
 // InternLocal returns the set for attributes of a route that we originate.
 func (in *Interner) InternLocal(attrs *wire.Attrs) *Set {
-	in.scratch = appendKey(in.scratch[:0], attrs.Raw, attrs.NextHop, true)
+	in.scratch = appendKey(in.scratch[:0], attrs.Raw, attrs.NextHop, wire.Rules{FourOctetAS: true})
 	return in.sets.insert(string(in.scratch), attrs)
 }
 

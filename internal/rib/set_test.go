@@ -35,13 +35,13 @@ func TestInternSharesEqualSets(t *testing.T) {
 	}
 	r := New()
 	in := r.NewInterner()
-	base, err := in.Intern(raw, pe1, true)
+	base, err := in.Intern(raw, pe1, wire.Rules{FourOctetAS: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := map[*Set]string{base: "the first"}
 	for _, tt := range tests {
-		s, err := in.Intern(tt.raw, tt.nh, tt.as4)
+		s, err := in.Intern(tt.raw, tt.nh, wire.Rules{FourOctetAS: tt.as4})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestInternLocalSharesWithReceived(t *testing.T) {
 	in := r.NewInterner()
 	a := via(pe1, 100).Build()
 	local := in.InternLocal(a)
-	received, err := in.Intern(a.Raw, pe1, true)
+	received, err := in.Intern(a.Raw, pe1, wire.Rules{FourOctetAS: true})
 	if err != nil || local != received || local.refs != 2 {
 		t.Errorf("same set %v with %d references, %v", local == received, local.refs, err)
 	}
@@ -70,7 +70,7 @@ func TestInternLocalSharesWithReceived(t *testing.T) {
 func TestInternKeepsNothingOfMalformedAttributes(t *testing.T) {
 	t.Parallel()
 	r := New()
-	_, err := r.NewInterner().Intern([]byte{0x40, 1, 2, 0, 0}, pe1, true)
+	_, err := r.NewInterner().Intern([]byte{0x40, 1, 2, 0, 0}, pe1, wire.Rules{FourOctetAS: true})
 	if err == nil || err.Class != wire.TreatAsWithdraw || len(r.sets.byKey) != 0 {
 		t.Errorf("error %v, %d sets", err, len(r.sets.byKey))
 	}

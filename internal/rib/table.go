@@ -197,6 +197,10 @@ func (t *Table) addImport(rt wire.RT) {
 	r := t.rib
 	t.imports[rt] = struct{}{}
 	tg := r.target(rt)
+	r.imports++
+	if !tg.imports(t.View) {
+		r.askFor(t.View)
+	}
 	tg.tables = append(tg.tables, t)
 	for set := range tg.sets {
 		if slices.Contains(set.tables, t) {
@@ -215,12 +219,14 @@ func (t *Table) dropImport(rt wire.RT) {
 	delete(t.imports, rt)
 	tg := r.byRT[rt]
 	tg.tables = slices.DeleteFunc(tg.tables, func(o *Table) bool { return o == t })
+	r.imports++
 	for set := range tg.sets {
 		if slices.ContainsFunc(set.RTs, t.importsRT) {
 			continue
 		}
 		t.eachPath(set, t.unlink)
 		set.tables = slices.DeleteFunc(set.tables, func(o *Table) bool { return o == t })
+		r.forgetIrrelevant(set)
 	}
 	if len(tg.tables) == 0 {
 		r.withdrawRTC(rt)
@@ -272,6 +278,16 @@ func (t *Table) unlink(pos uint32, n wire.NLRI, set *Set) {
 				t.mark(at, e)
 				break
 			}
+		}
+	}
+}
+
+// touch marks the entries of a path whose preference changed.
+func (t *Table) touch(n wire.NLRI, set *Set) {
+	t.keys = entryKeys(t.keys[:0], t.View, n, set.Attrs)
+	for _, k := range t.keys {
+		if at, ok := t.entries.Find(k); ok {
+			t.mark(at, t.entries.At(at))
 		}
 	}
 }

@@ -90,7 +90,7 @@ func (c *cable) carry(in *rib.Interner, list []rib.Export) {
 			b.Withdraw(x.NLRI)
 			continue
 		}
-		set, err := in.Intern(x.Attrs.Raw, x.Attrs.NextHop, true)
+		set, err := in.Intern(x.Attrs.Raw, x.Attrs.NextHop, wire.Rules{FourOctetAS: true})
 		if err != nil {
 			c.to.tb.Errorf("attributes of %s: %v", x.NLRI, err)
 			continue

@@ -240,7 +240,7 @@ func (r *reader) messages(now time.Time) error {
 	for r.to-r.from >= wire.HeaderLen {
 		typ, length, err := wire.ParseHeader(r.buf[r.from:r.to], r.max)
 		if err != nil {
-			r.flush()
+			_ = r.flush()
 			return err
 		}
 		if r.to-r.from < length {
@@ -252,20 +252,26 @@ func (r *reader) messages(now time.Time) error {
 		body := r.buf[r.from+wire.HeaderLen : r.from+length]
 		r.from += length
 		if err := r.message(typ, body); err != nil {
-			r.flush()
+			_ = r.flush()
 			return err
 		}
 	}
-	r.flush() // the flow may hold references into the buffer until now
+	if err := r.flush(); err != nil { // the flow may hold references into the buffer until now
+		return err
+	}
 	r.to = copy(r.buf, r.buf[r.from:r.to])
 	r.from = 0
 	return nil
 }
 
-func (r *reader) flush() {
+// flush returns an error of type *wire.Error, or nil.
+func (r *reader) flush() error {
 	if r.flow != nil {
-		r.flow.Flush()
+		if err := r.flow.Flush(); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // message handles one message. The returned error is nil, errEnded, or of
@@ -323,7 +329,7 @@ func incidentOf(typ wire.MsgType, body []byte) (incident, error) {
 		if err != nil {
 			return incident{}, err
 		}
-		return incident{ev: evOpen, open: o}, nil
+		return incident{ev: evOpen, open: o, raw: append(wire.AppendHeader(nil, typ, len(body)), body...)}, nil
 	case wire.MsgNotification:
 		n, err := wire.ParseNotification(body)
 		if err != nil {

@@ -4,7 +4,9 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -15,6 +17,12 @@ import (
 func (p *Peer) drive(t *track, i incident) {
 	before := t.m.state
 	st := t.m.on(i.ev, i.bad)
+	if before == Established && t.m.state != Established {
+		t.loss = t.lossOf(i, st)
+		p.mu.Lock()
+		p.status.LastLoss = t.loss
+		p.mu.Unlock()
+	}
 	if t.m.state != before {
 		p.noteTransition(t, before, i)
 	}
@@ -35,8 +43,10 @@ func (p *Peer) act(t *track, a action, n wire.Notification) {
 		t.conn.send(wire.Keepalive())
 		t.restartKeep()
 	case actNotify:
-		t.conn.sendLast(n)
-		p.noteSent(n)
+		if n.Code != 0 { // else we are restarting and leave without a word
+			t.conn.sendLast(n)
+			p.noteSent(n)
+		}
 	case actStartRetry:
 		p.pause(t, false)
 	case actStopRetry:
@@ -63,11 +73,13 @@ func (p *Peer) act(t *track, a action, n wire.Notification) {
 // sendOpen sends our OPEN; it is built of checked configuration, so that an
 // encoding error cannot come from the peer.
 func (p *Peer) sendOpen(t *track) {
-	msg, err := p.localOpen().Message()
+	t.sent = p.localOpen()
+	msg, err := t.sent.Message()
 	if err != nil {
 		p.Log.Error("encode OPEN", "err", err)
 		return
 	}
+	t.sentOpen = msg
 	t.conn.send(msg)
 }
 
@@ -105,7 +117,7 @@ func (p *Peer) connect(ctx context.Context) (net.Conn, error) {
 // pause starts the ConnectRetryTimer, or with idle the pause in Idle, with
 // exponential back-off. While the other track is busy it does not count.
 func (p *Peer) pause(t *track, idle bool) {
-	if p.stopping {
+	if p.stopping || p.disabled {
 		return
 	}
 	if t == p.in {
@@ -119,6 +131,7 @@ func (p *Peer) pause(t *track, idle bool) {
 		idle = true
 	}
 	if p.in.m.state == Established && t == p.out {
+		t.m.state = Idle
 		return
 	}
 	p.starting = idle
@@ -164,8 +177,26 @@ func (p *Peer) up(t *track) {
 	}
 	p.retry.Stop()
 	p.starting = false
-	c := t.conn
-	c.establish(p.Consumer.Up(t.deal))
+	if f := p.newFlow(t.deal); f != nil {
+		t.conn.establish(f)
+		return
+	}
+	p.drive(t, incident{ev: evBadMessage, bad: wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseOutOfResources}, err: errPanic})
+}
+
+var errPanic = errors.New("panic while the session came up")
+
+// newFlow asks the consumer for a flow; nil when that panics.
+func (p *Peer) newFlow(deal Negotiated) (f Flow) {
+	defer p.confine("the session came up")
+	return p.Consumer.Up(deal)
+}
+
+// confine logs a panic: a fault in one session must not end the others.
+func (p *Peer) confine(when string) {
+	if r := recover(); r != nil {
+		p.Log.Error("panic when "+when, "panic", r, "stack", string(debug.Stack()))
+	}
 }
 
 // down notes the loss of a session; its flow ended in closeTrack.
@@ -191,9 +222,13 @@ func (p *Peer) closeTrack(t *track) {
 		return
 	}
 	t.conn = nil
+	p.lingerOn()
 	c.close()
 	if c.flow != nil {
 		c.ended.Wait()
-		c.flow.Down()
+		func() {
+			defer p.confine("the session ended")
+			c.flow.Down(t.loss)
+		}()
 	}
 }

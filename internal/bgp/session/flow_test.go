@@ -27,6 +27,7 @@ type consumer struct {
 // flow implements Flow. Reading and writing are counters without a lock: the
 // race detector sees when two goroutines call at a time.
 type flow struct {
+	loss Loss
 	c    *consumer
 	deal Negotiated
 	wake chan struct{}
@@ -113,9 +114,10 @@ func (f *flow) Update(body []byte) *wire.Error {
 }
 
 // Flush implements Flow.
-func (f *flow) Flush() {
+func (f *flow) Flush() *wire.Error {
 	f.reading++
 	f.note("flush")
+	return nil
 }
 
 // Refresh implements Flow.
@@ -134,7 +136,8 @@ func (f *flow) Fill(p *wire.Packer) bool {
 func (f *flow) Wake() <-chan struct{} { return f.wake }
 
 // Down implements Flow: it comes behind all other calls.
-func (f *flow) Down() {
+func (f *flow) Down(l Loss) {
+	f.loss = l
 	f.reading++
 	f.writing++
 	f.note("down")

@@ -93,7 +93,7 @@ func TestBusySession(t *testing.T) {
 		c.absorb()
 		const rounds = 500
 		for i := range rounds {
-			c.write(append(update(byte(i), 60), wire.RouteRefresh(wire.EVPN)...))
+			c.write(append(update(byte(i), 60), wire.RouteRefresh(wire.EVPN, wire.RefreshRequest)...))
 			select {
 			case r.last().wake <- struct{}{}:
 			default:
@@ -112,8 +112,9 @@ func TestBusySession(t *testing.T) {
 	})
 }
 
-// A peer that is known only because it connected ends with its connection.
-func TestOnce(t *testing.T) {
+// A peer that is known only because it connected is forgotten when it has not
+// connected for a while.
+func TestLinger(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -126,19 +127,22 @@ func TestOnce(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			run(t, func(c *Config) { c.Passive, c.Once = true, true }, func(r *rig) {
-				time.Sleep(time.Minute)
-				r.state(Active) // not before the first connection
-				tt.in(r, r.incoming())
+			run(t, func(c *Config) { c.Passive, c.Linger = true, 10*time.Second }, func(r *rig) {
+				time.Sleep(5 * time.Second)
+				first := r.incoming()
+				tt.in(r, first)
+				for r.peer.Status().State > Active {
+					time.Sleep(time.Second)
+				}
+				time.Sleep(5 * time.Second)
+				tt.in(r, r.incoming()) // it came back in time
 				select {
 				case <-r.done:
 				case <-time.After(time.Hour):
 					t.Error("Run has not returned")
 				}
-				// A connection that comes too late is closed.
-				late := r.incoming()
-				if _, _, ok := late.read(); ok {
-					t.Error("a message after the end")
+				if ours, _ := pipe(r.room); r.peer.Accept(r.t.Context(), ours) {
+					t.Error("a connection was taken after the end")
 				}
 			})
 		})
@@ -190,6 +194,7 @@ func TestStatus(t *testing.T) {
 		r.failDials(true)
 		_ = c.Close()
 		want.State, want.Previous, want.Since, want.LastError = Idle, Established, time.Now(), "connection closed by peer"
+		want.LastLoss = Loss{FSMEvent: fsmTCPConnectionFail}
 		compare()
 	})
 }

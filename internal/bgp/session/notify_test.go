@@ -61,7 +61,7 @@ func TestNotificationForFirstMessage(t *testing.T) {
 		{"hold time 2", open(func(o *wire.Open) { o.HoldTime = 2 }), "2/6", []byte{0, 2}},
 		{"KEEPALIVE before OPEN", wire.Keepalive(), "5/1", nil},
 		{"UPDATE before OPEN", update(0, 23), "5/1", nil},
-		{"ROUTE-REFRESH before OPEN", wire.RouteRefresh(wire.EVPN), "5/1", nil},
+		{"ROUTE-REFRESH before OPEN", wire.RouteRefresh(wire.EVPN, wire.RefreshRequest), "5/1", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +98,7 @@ func TestNotificationInOpenConfirm(t *testing.T) {
 		want string
 	}{
 		{"UPDATE", update(0, 23), "5/2"},
-		{"ROUTE-REFRESH", wire.RouteRefresh(wire.EVPN), "5/2"},
+		{"ROUTE-REFRESH", wire.RouteRefresh(wire.EVPN, wire.RefreshRequest), "5/2"},
 		{"second OPEN", openMessage(t, remoteOpen()), "5/2"},
 		{"bad header", header(0xff, 19, 9), "1/3"},
 		{"large message before the session is up", header(0xff, 5000, 2), "1/2"},

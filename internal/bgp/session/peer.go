@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -31,11 +32,29 @@ type Config struct {
 	HoldTime uint16
 	// Families that we offer.
 	Families []wire.Family
+	// Restart returns the graceful restart capability for an OPEN (RFC 4724 §3);
+	// nil, or a nil result, offers none.
+	Restart func() *wire.GracefulRestart
+	// LongLived offers long-lived graceful restart, as a helper (RFC 9494).
+	LongLived bool
+	// NextHops lists next hops of another family that we take (RFC 8950).
+	NextHops []wire.ExtendedNextHop
+	// Hostname is told to the peer; "" is not.
+	Hostname string
 	// Passive peers are not dialled.
 	Passive bool
-	// Once makes Run return when the first connection has ended: for neighbours
-	// that are known only because they connected.
-	Once bool
+	// Linger is set for neighbours that are known only because they connected: Run
+	// returns when there has been no connection for that long, unless Needed.
+	Linger time.Duration
+	// Needed tells whether the peer must not be forgotten; nil means no.
+	Needed func() bool
+	// Disabled peers stay down until Enable.
+	Disabled bool
+	// DisabledText is what Status says about a peer that is Disabled.
+	DisabledText string
+	// PrefixPause is how long the peer is held down after it sent more routes
+	// than allowed; 0: until Enable.
+	PrefixPause time.Duration
 	// RetryMax is the longest pause between two attempts to connect.
 	RetryMax time.Duration
 	// Dial makes the TCP connection; nil means a plain dial from Local.
@@ -43,25 +62,6 @@ type Config struct {
 	// Consumer gets the established sessions.
 	Consumer Consumer
 	Log      *slog.Logger
-}
-
-// Negotiated is what both sides of a session agreed on.
-type Negotiated struct {
-	Local, Peer               netip.Addr
-	PeerAS                    uint32
-	PeerID                    netip.Addr
-	HoldTime                  time.Duration // 0: no keepalives
-	Families                  []wire.Family // in our order
-	FourOctetAS, RouteRefresh bool
-	ExtendedMessage           bool
-}
-
-// MaxMessage returns the longest message allowed on the session, in octets.
-func (n Negotiated) MaxMessage() int {
-	if n.ExtendedMessage {
-		return wire.MaxExtMessage
-	}
-	return wire.MaxMessage
 }
 
 // Consumer is told of established sessions.
@@ -78,16 +78,17 @@ type Flow interface {
 	// Update handles the body of an UPDATE, valid during the call only. An error
 	// (of class SessionReset) ends the session.
 	Update(body []byte) *wire.Error
-	// Flush is called when no further message is at hand.
-	Flush()
+	// Flush is called when no further message is at hand. An error ends the session.
+	Flush() *wire.Error
 	// Refresh handles a ROUTE-REFRESH (RFC 2918; subtype of RFC 7313).
 	Refresh(f wire.Family, subtype uint8)
 	// Fill adds messages to p and tells whether there are more to send now.
 	Fill(p *wire.Packer) (more bool)
 	// Wake returns the channel that signals that Fill has something.
 	Wake() <-chan struct{}
-	// Down is called once, after the last call of all others.
-	Down()
+	// Down is called once, after the last call of all others, with how the session
+	// ended.
+	Down(Loss)
 }
 
 // Timing that is not configurable.
@@ -105,6 +106,7 @@ type Peer struct {
 	Config
 	events   chan incident
 	accepted chan net.Conn
+	commands chan func()
 	ended    chan struct{} // closed when Run returns
 
 	out, in  *track
@@ -114,7 +116,9 @@ type Peer struct {
 	upSince  time.Time
 	flaps    int // sessions in a row that did not live for stableAfter
 	stopping bool
-	used     bool // there was a connection
+	disabled bool        // by the operator, or for too many routes
+	resume   *time.Timer // end of the latter
+	linger   *time.Timer // of neighbours that only connect
 	wg       sync.WaitGroup
 
 	counters counters
@@ -128,8 +132,11 @@ type track struct {
 	m        machine
 	conn     *conn
 	dialling context.CancelFunc
+	sent     wire.Open // ours
+	sentOpen []byte    // as a message
 	open     wire.Open // the peer's
 	deal     Negotiated
+	loss     Loss // how the session ended
 	hold     *time.Timer
 	keep     *time.Timer
 }
@@ -142,6 +149,8 @@ type incident struct {
 	err   error
 	bad   wire.Notification
 	open  wire.Open
+	raw   []byte      // the OPEN message
+	keep  bool        // routes may be kept whatever the event says (RFC 5882 §4.3)
 	reply chan<- Flow // of the reader, which waits until the event was handled
 }
 
@@ -151,10 +160,14 @@ func New(c Config) *Peer {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("peer", c.Peer.String())
-	p := &Peer{Config: c, events: make(chan incident), accepted: make(chan net.Conn), ended: make(chan struct{}), backOff: firstRetry, retry: stoppedTimer()}
+	p := &Peer{Config: c, events: make(chan incident), accepted: make(chan net.Conn), commands: make(chan func()),
+		ended: make(chan struct{}), backOff: firstRetry, retry: stoppedTimer(), resume: stoppedTimer(), linger: stoppedTimer(), disabled: c.Disabled}
 	p.out = &track{name: "out", m: machine{passive: c.Passive}, hold: stoppedTimer(), keep: stoppedTimer()}
 	p.in = &track{name: "in", m: machine{passive: true}, hold: stoppedTimer(), keep: stoppedTimer()}
 	p.status = Status{Peer: c.Peer, State: Idle, Since: time.Now()}
+	if c.Disabled {
+		p.status.HeldDown = c.DisabledText
+	}
 	return p
 }
 
@@ -165,11 +178,13 @@ func stoppedTimer() *time.Timer {
 }
 
 // Run keeps a session with the peer until ctx ends; then it closes the session
-// with a Cease whose communication is the cause of ctx, and returns when all
-// its goroutines have ended.
+// with a Cease whose communication is the cause of ctx, or without a word when
+// the cause is ErrRestarting and the peer will keep our routes. It returns when
+// all its goroutines have ended.
 func (p *Peer) Run(ctx context.Context) {
 	defer close(p.ended)
 	p.start()
+	p.lingerOn()
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,10 +192,14 @@ func (p *Peer) Run(ctx context.Context) {
 			return
 		case c := <-p.accepted:
 			p.accept(c)
+		case f := <-p.commands:
+			f()
 		case i := <-p.events:
 			p.handle(i)
 		case <-p.retry.C:
 			p.retryExpired()
+		case <-p.resume.C:
+			p.enable()
 		case <-p.out.hold.C:
 			p.holdExpired(p.out)
 		case <-p.in.hold.C:
@@ -189,31 +208,47 @@ func (p *Peer) Run(ctx context.Context) {
 			p.drive(p.out, incident{ev: evKeepaliveTimer})
 		case <-p.in.keep.C:
 			p.drive(p.in, incident{ev: evKeepaliveTimer})
+		case <-p.linger.C:
+			if p.unconnected() && (p.Needed == nil || !p.Needed()) {
+				p.shutdown(ctx)
+				return
+			}
+			p.lingerOn()
 		}
 		p.publish()
-		if p.Once && p.used && p.in.m.state <= Active {
-			p.shutdown(ctx)
-			return
-		}
 	}
 }
 
-// Accept hands over a connection that the peer made. It is closed when ctx ends
-// or the peer cannot use it, for example because Run has returned.
-func (p *Peer) Accept(ctx context.Context, c net.Conn) {
+// unconnected tells whether there is no connection.
+func (p *Peer) unconnected() bool { return p.out.m.state <= Active && p.in.m.state <= Active }
+
+// lingerOn starts the time after which a neighbour without a connection is
+// forgotten.
+func (p *Peer) lingerOn() {
+	if p.Linger > 0 {
+		p.linger.Reset(p.Linger)
+	}
+}
+
+// Accept hands over a connection that the peer made, and returns false when
+// Run has returned and cannot take it. The connection is closed when ctx ends.
+func (p *Peer) Accept(ctx context.Context, c net.Conn) bool {
 	select {
 	case p.accepted <- c:
 	case <-ctx.Done():
 		_ = c.Close()
 	case <-p.ended:
-		_ = c.Close()
+		return false
 	}
+	return true
 }
 
 func (p *Peer) start() {
 	p.starting = false
-	p.drive(p.out, incident{ev: evStart})
-	p.drive(p.in, incident{ev: evStart})
+	if !p.disabled {
+		p.drive(p.out, incident{ev: evStart})
+		p.drive(p.in, incident{ev: evStart})
+	}
 	p.publish()
 }
 
@@ -227,13 +262,19 @@ func (p *Peer) retryExpired() {
 
 func (p *Peer) shutdown(ctx context.Context) {
 	p.stopping = true
-	text := ""
-	if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
+	cause, text := context.Cause(ctx), ""
+	if cause != nil && cause != context.Canceled {
 		text = cause.Error()
 	}
-	stop := incident{ev: evStop, bad: wire.Shutdown(wire.CeaseAdminShutdown, text)}
-	p.drive(p.out, stop)
-	p.drive(p.in, stop)
+	for _, t := range []*track{p.out, p.in} {
+		stop := incident{ev: evStop}
+		if !errors.Is(cause, ErrRestarting) || !t.deal.KeepsOurs() {
+			stop.bad = t.final(wire.Shutdown(wire.CeaseAdminShutdown, text))
+		}
+		p.drive(t, stop)
+	}
+	p.resume.Stop()
+	p.linger.Stop()
 	p.retry.Stop()
 	p.publish()
 	done := make(chan struct{})
@@ -249,24 +290,47 @@ func (p *Peer) shutdown(ctx context.Context) {
 			}
 		case c := <-p.accepted:
 			_ = c.Close()
+		case <-p.commands: // too late
 		case <-done:
 			return
 		}
 	}
 }
 
-// accept starts a connection that the peer made, unless one is under way.
+// accept starts a connection that the peer made, unless one is under way on which
+// it has sent its OPEN: one that is silent may be of a host that died. Where there
+// is a session and the peer has graceful restart, it may have restarted before we
+// noticed: its OPEN will tell (RFC 4724 §4.2).
 func (p *Peer) accept(nc net.Conn) {
+	t := p.in
+	old := p.established()
+	if old == p.in {
+		t = p.out
+	}
 	switch {
-	case p.out.m.state == Established || p.in.m.state > Active:
+	case p.disabled:
+		refuse(nc, wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseRejected})
+		return
+	case t.m.state > OpenSent, old != nil && !old.deal.GracefulRestart():
 		refuse(nc, wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseCollision})
 		return
-	case p.in.m.state == Idle: // in the back-off after an error
-		p.in.m.on(evStart, wire.Notification{})
 	}
-	p.used = true
-	p.in.conn = p.newConn(p.in, nc)
-	p.drive(p.in, incident{ev: evConnected, conn: p.in.conn})
+	if t.m.state == OpenSent {
+		p.drive(t, incident{ev: evCollision, conn: t.conn})
+	}
+	t.m.state = Active // also out of the back-off after an error
+	t.conn = p.newConn(t, nc)
+	p.drive(t, incident{ev: evConnected, conn: t.conn})
+}
+
+// established returns the track that has the session, or nil.
+func (p *Peer) established() *track {
+	for _, t := range []*track{p.out, p.in} {
+		if t.m.state == Established {
+			return t
+		}
+	}
+	return nil
 }
 
 func refuse(nc net.Conn, n wire.Notification) {
@@ -294,6 +358,10 @@ func (p *Peer) handle(i incident) {
 	case i.ev == evOpen && t.m.state == OpenSent:
 		p.opened(t, i)
 	default:
+		if tooManyPrefixes(i) {
+			i.bad = t.final(i.bad)
+			p.holdDown()
+		}
 		p.drive(t, i)
 	}
 	if i.reply != nil {
@@ -319,6 +387,8 @@ func (p *Peer) opened(t *track, i incident) {
 		other = p.in
 	}
 	switch {
+	case other.m.state == Established && other.deal.GracefulRestart():
+		p.drive(other, incident{ev: evClosed, conn: other.conn, err: errors.New("peer opened a new connection: it has restarted")})
 	case other.m.state == Established:
 		p.drive(t, incident{ev: evCollision, conn: t.conn})
 		return
@@ -332,7 +402,7 @@ func (p *Peer) opened(t *track, i incident) {
 			return
 		}
 	}
-	p.negotiate(t)
+	p.negotiate(t, i.raw)
 	p.drive(t, i)
 }
 
@@ -349,24 +419,40 @@ func (p *Peer) unacceptable(o wire.Open) (subcode uint8, err error) {
 }
 
 func (p *Peer) localOpen() wire.Open {
-	return wire.Open{
-		AS: p.LocalAS, HoldTime: p.HoldTime, RouterID: p.RouterID, Families: p.Families,
-		FourOctetAS: true, RouteRefresh: true, ExtendedMessage: true,
+	o := wire.Open{
+		AS: p.LocalAS, HoldTime: p.HoldTime, RouterID: p.RouterID, Families: p.Families, NextHops: p.NextHops, Hostname: p.Hostname,
+		FourOctetAS: true, RouteRefresh: true, EnhancedRefresh: true, ExtendedMessage: true,
 	}
+	if p.Restart != nil {
+		o.GracefulRestart = p.Restart()
+	}
+	if p.LongLived && o.GracefulRestart != nil {
+		o.LongLived = []wire.LongLived{} // we keep the peer's routes, and ask it to keep none of ours
+	}
+	return o
 }
 
-// negotiate computes what both OPENs add up to.
-func (p *Peer) negotiate(t *track) {
+// negotiate computes what both OPENs add up to; raw is the peer's message.
+func (p *Peer) negotiate(t *track, raw []byte) {
 	t.deal = Negotiated{
-		Local: p.Local, Peer: p.Peer, PeerAS: t.open.AS, PeerID: t.open.RouterID,
+		Local: p.Local, Peer: p.Peer, LocalPort: port(t.conn.nc.LocalAddr()), PeerPort: port(t.conn.nc.RemoteAddr()),
+		PeerAS: t.open.AS, PeerID: t.open.RouterID,
 		HoldTime:    time.Duration(min(p.HoldTime, t.open.HoldTime)) * time.Second,
 		FourOctetAS: t.open.FourOctetAS, RouteRefresh: t.open.RouteRefresh, ExtendedMessage: t.open.ExtendedMessage,
+		Ours: t.sent, Theirs: t.open, SentOpen: t.sentOpen, ReceivedOpen: raw,
 	}
 	for _, f := range p.Families {
 		if slices.Contains(t.open.Families, f) {
 			t.deal.Families = append(t.deal.Families, f)
 		}
 	}
+}
+
+func port(a net.Addr) uint16 {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Port()
+	}
+	return 0
 }
 
 // jitter spreads a time over 75 to 100 percent (RFC 4271 §10).

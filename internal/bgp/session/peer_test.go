@@ -40,7 +40,7 @@ func TestSessionComesUp(t *testing.T) {
 				}
 				want := wire.Open{
 					AS: testAS, HoldTime: 90, RouterID: localID, Families: []wire.Family{wire.EVPN, wire.RTC},
-					FourOctetAS: true, RouteRefresh: true, ExtendedMessage: true,
+					FourOctetAS: true, RouteRefresh: true, EnhancedRefresh: true, ExtendedMessage: true,
 				}
 				if diff := cmp.Diff(want, open, byValue); diff != "" {
 					t.Errorf("our OPEN (-want +got):\n%s", diff)
@@ -93,9 +93,20 @@ func TestNegotiation(t *testing.T) {
 				tt.in(&open)
 				tt.want(&want)
 				r.establish(r.incoming(), open)
-				if diff := cmp.Diff(want, r.last().deal, byValue); diff != "" {
+				got := r.last().deal
+				if diff := cmp.Diff(want, got, byValue, cmpopts.IgnoreFields(Negotiated{}, "Ours", "Theirs", "SentOpen", "ReceivedOpen")); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
+				for _, o := range []struct {
+					open wire.Open
+					raw  []byte
+				}{{got.Ours, got.SentOpen}, {got.Theirs, got.ReceivedOpen}} {
+					parsed, err := wire.ParseOpen(o.raw[wire.HeaderLen:])
+					if diff := cmp.Diff(o.open, parsed, byValue, cmpopts.EquateEmpty()); err != nil || diff != "" {
+						t.Errorf("OPEN kept as %x: %v (-want +got):\n%s", o.raw, err, diff)
+					}
+				}
+				want = got
 				if diff := cmp.Diff(want, r.peer.Status().Negotiated, byValue); diff != "" {
 					t.Errorf("status (-want +got):\n%s", diff)
 				}
@@ -145,7 +156,7 @@ func TestMessagesRestartTheHoldTimer(t *testing.T) {
 	}{
 		{"KEEPALIVE", wire.Keepalive()},
 		{"UPDATE", update(1, 30)},
-		{"ROUTE-REFRESH", wire.RouteRefresh(wire.EVPN)},
+		{"ROUTE-REFRESH", wire.RouteRefresh(wire.EVPN, wire.RefreshRequest)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -19,6 +19,8 @@ type Status struct {
 	Since          time.Time // of the last transition
 	Negotiated     Negotiated
 	LastError      string // why the last session or attempt ended
+	LastLoss       Loss   // how the last session ended
+	HeldDown       string // why the peer is kept down; "" when it is not
 	Established    uint64 // sessions so far
 	ReceivedByType map[wire.MsgType]uint64
 	SentByType     map[wire.MsgType]uint64
@@ -63,10 +65,8 @@ func (p *Peer) Status() Status {
 // publish brings the status up to date with the more advanced track.
 func (p *Peer) publish() {
 	t := p.out
-	if p.in.m.state > Active || p.Passive {
-		if p.in.m.state > p.out.m.state || p.Passive {
-			t = p.in
-		}
+	if p.in.m.state > p.out.m.state && p.in.m.state > Active || p.Passive && p.in.m.state >= p.out.m.state {
+		t = p.in
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -190,9 +190,9 @@ func TestRouteRefresh(t *testing.T) {
 		c := r.incoming()
 		r.establish(c, remoteOpen())
 		before := len(r.last().log())
-		begin := wire.RouteRefresh(wire.RTC)
+		begin := wire.RouteRefresh(wire.RTC, wire.RefreshRequest)
 		begin[wire.HeaderLen+2] = 1 // RFC 7313 §3.2
-		c.write(append(wire.RouteRefresh(wire.EVPN), begin...))
+		c.write(append(wire.RouteRefresh(wire.EVPN, wire.RefreshRequest), begin...))
 		synctest.Wait()
 		want := []string{"refresh l2vpn/evpn 0", "refresh ipv4/rtc 1", "flush"}
 		if diff := cmp.Diff(want, r.last().log()[before:]); diff != "" {

@@ -33,6 +33,7 @@ type flow struct {
 
 	// Used by the reader only.
 	interner *rib.Interner
+	rules    wire.Rules
 	batch    rib.Batch
 	attrs    []byte
 	warned   time.Time
@@ -41,10 +42,15 @@ type flow struct {
 	// Used by the writer only.
 	exports []rib.Export
 	pending []wire.Family // End-of-RIB not sent yet
+	ending  []wire.Family // refreshes that were begun and not ended
 	timer   *time.Timer
+
+	refresh refresh
+	limits  limits // used by the reader only
 
 	mu       sync.Mutex
 	endOfRIB map[wire.Family]bool // received
+	disabled []wire.Family        // for the rest of the session (RFC 7606 §2)
 	up       time.Time
 }
 
@@ -54,8 +60,33 @@ func newFlow(n *Neighbour, deal session.Negotiated) *flow {
 		pending: slices.Clone(deal.Families), endOfRIB: map[wire.Family]bool{}, up: time.Now(),
 	}
 	f.timer = time.AfterFunc(rtcWait, f.signal)
-	f.exporter = n.speaker.rib.NewExporter(rib.ExporterConfig{Source: n.source, Families: deal.Families, Wake: f.signal})
+	f.rules = wire.Rules{FourOctetAS: deal.FourOctetAS, External: deal.External()}
+	f.refresh.init()
+	n.speaker.rib.KeepRelevant(n.source, nil)
+	if f.dropsIrrelevant() {
+		n.speaker.rib.KeepRelevant(n.source, f.ask)
+	}
+	f.exporter = n.speaker.rib.NewExporter(rib.ExporterConfig{
+		Source: n.source, Families: deal.Families, Accept: f.accepts, Wake: f.signal,
+	})
 	return f
+}
+
+// accepts tells whether the peer takes a route of ours: an IPv4 route with an
+// IPv6 next hop needs a capability (RFC 8950 §4).
+func (f *flow) accepts(n wire.NLRI, a *wire.Attrs) bool {
+	return n.Kind != wire.KindVPNv4 || !a.NextHop.Is6() || f.deal.TakesNextHop(wire.VPNv4, wire.VPNv6.AFI)
+}
+
+// dropsIrrelevant tells whether routes that no instance imports are not kept.
+func (f *flow) dropsIrrelevant() bool {
+	switch f.n.settings.Irrelevant {
+	case Keep:
+		return false
+	case Drop:
+		return f.deal.RouteRefresh
+	}
+	return f.deal.RouteRefresh && !slices.Contains(f.deal.Families, wire.RTC)
 }
 
 func (f *flow) signal() {
@@ -69,39 +100,38 @@ func (f *flow) signal() {
 func (f *flow) Wake() <-chan struct{} { return f.wake }
 
 // Down implements session.Flow.
-func (f *flow) Down() {
+func (f *flow) Down(loss session.Loss) {
 	f.timer.Stop()
+	f.refresh.stop()
 	f.exporter.Close()
-	f.n.drop(f)
+	f.n.down(f, loss)
 }
 
 // Flush implements session.Flow.
-func (f *flow) Flush() {
+func (f *flow) Flush() *wire.Error {
 	if f.batch.Len() > 0 {
 		f.n.speaker.rib.Apply(f.n.source, &f.batch)
+		return f.checkLimits()
 	}
-}
-
-// Refresh implements session.Flow.
-func (f *flow) Refresh(fam wire.Family, subtype uint8) {
-	if subtype == 0 {
-		f.exporter.Resend(fam)
-	}
+	return nil
 }
 
 // Update implements session.Flow.
 func (f *flow) Update(body []byte) *wire.Error {
 	if f.batch.Len() >= batchLimit {
-		f.Flush()
+		if err := f.Flush(); err != nil {
+			return err
+		}
 	}
 	u, err := wire.ParseUpdate(body, f.attrs)
 	if err != nil {
-		return err
+		if err = f.fault(err); err != nil {
+			return err
+		}
 	}
 	f.attrs = u.Attrs
 	if fam, ok := u.EndOfRIB(); ok {
-		f.receivedEndOfRIB(fam)
-		return nil
+		return f.receivedEndOfRIB(fam)
 	}
 	if u.Unreach.Present {
 		if err := f.withdraw(u.Unreach, true); err != nil {
@@ -117,29 +147,51 @@ func (f *flow) Update(body []byte) *wire.Error {
 // announce adds the routes of an UPDATE to the batch, or their withdrawals
 // when they cannot be used.
 func (f *flow) announce(u wire.Update) *wire.Error {
-	bad := u.Withdraw
-	if bad == nil {
-		var set *rib.Set
-		if set, bad = f.interner.Intern(u.Attrs, u.NextHop, f.deal.FourOctetAS); bad == nil {
-			f.batch.Hold(set)
-			if !f.ours(set.Attrs) {
-				return f.add(u.Reach, set)
-			}
-		}
+	if u.Withdraw != nil {
+		return f.unusable(u.Reach, u.Withdraw)
 	}
-	if bad != nil {
-		if bad.Class == wire.SessionReset {
-			return bad
-		}
-		f.warn(bad)
+	set, err := f.interner.Intern(u.Attrs, u.NextHop, f.rules)
+	if err != nil {
+		return f.unusable(u.Reach, err)
 	}
-	return f.withdraw(u.Reach, false)
+	f.batch.Hold(set)
+	if set.Discarded != nil {
+		_ = f.fault(set.Discarded)
+	}
+	if f.ours(set.Attrs) {
+		return f.withdraw(u.Reach, false)
+	}
+	return f.add(u.Reach, set)
+}
+
+// unusable withdraws routes whose attributes are at fault.
+func (f *flow) unusable(part wire.MPNLRI, why *wire.Error) *wire.Error {
+	if err := f.fault(why); err != nil {
+		return err
+	}
+	return f.withdraw(part, false)
+}
+
+// fault counts a fault in an UPDATE and does what its class asks for, but the
+// withdrawal of the routes; it returns those that end the session.
+func (f *flow) fault(err *wire.Error) *wire.Error {
+	f.n.faults[err.Class].Add(1)
+	switch err.Class {
+	case wire.SessionReset:
+		return err
+	case wire.DisableFamily:
+		return f.disable(err.Family, err)
+	}
+	f.warn(err)
+	return nil
 }
 
 // ours tells whether routes came back to us: a reflector returned them (RFC
-// 4456 §8), or they point to ourselves (RFC 4271 §6.3).
+// 4456 §8), they passed through our AS (RFC 4271 §9.1.2), or they point to
+// ourselves (RFC 4271 §6.3).
 func (f *flow) ours(a *wire.Attrs) bool {
-	return a.OriginatorID == f.n.speaker.RouterID || a.NextHop == f.deal.Local
+	s := f.n.speaker
+	return a.OriginatorID == s.RouterID || a.NextHop == f.deal.Local || a.HasAS(s.AS) > f.n.settings.AllowOwnAS
 }
 
 func (f *flow) add(part wire.MPNLRI, set *rib.Set) *wire.Error {
@@ -153,20 +205,37 @@ func (f *flow) withdraw(part wire.MPNLRI, explicit bool) *wire.Error {
 }
 
 // each calls do for each route of a multiprotocol attribute, unless its family
-// was not negotiated.
+// was not negotiated, or is disabled.
 func (f *flow) each(part wire.MPNLRI, withdrawn bool, do func(wire.Route)) *wire.Error {
-	if !slices.Contains(f.deal.Families, part.Family) {
+	if !slices.Contains(f.deal.Families, part.Family) || slices.Contains(f.disabled, part.Family) {
 		return nil
 	}
 	r := wire.NewNLRIReader(part.Family, part.NLRI, withdrawn)
 	var route wire.Route
 	for {
 		ok, err := r.Next(&route)
-		if err != nil || !ok {
-			return err
+		if err != nil {
+			return f.fault(err)
+		}
+		if !ok {
+			f.n.ignored.Add(uint64(r.Skipped()))
+			return nil
 		}
 		do(route)
 	}
+}
+
+// disable withdraws the routes of a family and ignores it from now on (RFC 4760
+// §7, RFC 7606 §2).
+func (f *flow) disable(fam wire.Family, why *wire.Error) *wire.Error {
+	f.n.speaker.Log.Error("address family disabled for this session", "peer", f.deal.Peer, "family", fam, "err", why)
+	f.mu.Lock()
+	f.disabled = append(f.disabled, fam)
+	f.mu.Unlock()
+	err := f.Flush()
+	f.n.recovery.endOfRIB(fam)
+	f.n.speaker.rib.Purge(f.n.source, fam)
+	return err
 }
 
 // warn logs a fault in an UPDATE, at most one a second.
@@ -179,19 +248,21 @@ func (f *flow) warn(err *wire.Error) {
 	f.quiet++
 }
 
-func (f *flow) receivedEndOfRIB(fam wire.Family) {
-	f.Flush()
+func (f *flow) receivedEndOfRIB(fam wire.Family) *wire.Error {
+	err := f.Flush()
+	f.n.recovery.endOfRIB(fam)
 	f.mu.Lock()
 	f.endOfRIB[fam] = true
 	f.mu.Unlock()
 	f.signal()
+	return err
 }
 
 func (f *flow) allEndOfRIB() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, fam := range f.deal.Families {
-		if !f.endOfRIB[fam] {
+		if !f.endOfRIB[fam] && !slices.Contains(f.disabled, fam) {
 			return false
 		}
 	}
@@ -200,11 +271,13 @@ func (f *flow) allEndOfRIB() bool {
 
 // Fill implements session.Flow.
 func (f *flow) Fill(p *wire.Packer) bool {
+	f.beginRefreshes(p)
 	var more bool
 	f.exports, more = f.exporter.Next(exportLimit, f.exports[:0])
 	f.pack(p)
-	if !more && len(f.pending) > 0 {
+	if !more {
 		f.sendEndOfRIB(p)
+		f.endRefreshes(p)
 	}
 	return more
 }
@@ -227,7 +300,7 @@ func (f *flow) pack(p *wire.Packer) {
 			if x.Attrs == nil {
 				p.Withdraw(x.NLRI.Kind.Family())
 			} else {
-				p.Announce(x.NLRI.Kind.Family(), x.Attrs.Raw, x.Attrs.NextHop)
+				p.Announce(x.NLRI.Kind.Family(), f.rawAttrs(x.Attrs), x.Attrs.NextHop)
 			}
 		}
 		if !p.Add(x.Route) {
@@ -236,11 +309,22 @@ func (f *flow) pack(p *wire.Packer) {
 	}
 }
 
+// rawAttrs returns attributes as the peer gets them.
+func (f *flow) rawAttrs(a *wire.Attrs) []byte {
+	if f.deal.External() {
+		return wire.ExternalAttrs(a, f.n.speaker.AS, f.deal.FourOctetAS)
+	}
+	return a.Raw
+}
+
 // sendEndOfRIB sends the markers that are due: RTC at once, the others when we
-// know what the peer wants.
+// know what the peer wants, and our routes are complete after a restart.
 func (f *flow) sendEndOfRIB(p *wire.Packer) {
+	if len(f.pending) == 0 {
+		return
+	}
 	f.mu.Lock()
-	known := !slices.Contains(f.deal.Families, wire.RTC) || f.endOfRIB[wire.RTC] || time.Since(f.up) >= rtcWait
+	known := f.n.speaker.complete() && (!slices.Contains(f.deal.Families, wire.RTC) || f.endOfRIB[wire.RTC] || time.Since(f.up) >= rtcWait)
 	f.mu.Unlock()
 	f.pending = slices.DeleteFunc(f.pending, func(fam wire.Family) bool {
 		if fam != wire.RTC && !known {

@@ -54,7 +54,7 @@ func TestBatches(t *testing.T) {
 		want int // routes applied
 	}{
 		{"more is at hand", func(t *testing.T, f *flow) { update(t, f, many[0], many[1]) }, 0},
-		{"nothing more is at hand", func(t *testing.T, f *flow) { update(t, f, many[0], many[1]); f.Flush() }, 2},
+		{"nothing more is at hand", func(t *testing.T, f *flow) { update(t, f, many[0], many[1]); _ = f.Flush() }, 2},
 		{"as many as a batch may have", func(t *testing.T, f *flow) { update(t, f, many...) }, 0},
 		{"one more", func(t *testing.T, f *flow) { update(t, f, append(many, many[0])...) }, batchLimit},
 		{"End-of-RIB", func(t *testing.T, f *flow) { update(t, f, many[0], wire.EndOfRIBMessage(wire.EVPN)) }, 1},
@@ -108,8 +108,8 @@ func TestDown(t *testing.T) {
 	t.Parallel()
 	n, f := testFlow(t, wire.EVPN)
 	update(t, f, announcement(tagged(rt100), macRoute(1)))
-	f.Flush()
-	f.Down()
+	_ = f.Flush()
+	f.Down(session.Loss{})
 	for {
 		select {
 		case <-f.Wake():
@@ -138,8 +138,8 @@ func TestDropOfOldFlow(t *testing.T) {
 	n, old := testFlow(t, wire.EVPN)
 	nb := n.neighbour(peerAddr)
 	f := nb.Up(session.Negotiated{Families: []wire.Family{wire.EVPN}}).(*flow)
-	defer f.Down()
-	old.Down()
+	defer f.Down(session.Loss{})
+	old.Down(session.Loss{})
 	if nb.Announced() == nil {
 		t.Error("the new flow is gone")
 	}

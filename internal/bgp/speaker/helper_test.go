@@ -99,8 +99,8 @@ type node struct {
 func startNode(t *testing.T, change func(*Config)) *node {
 	t.Helper()
 	c := Config{
-		AS: testAS, RouterID: nodeID, Local: nodeAddr, HoldTime: 90, RetryMax: time.Second,
-		Families: noRTC, Listen: true, Log: slog.New(slog.DiscardHandler),
+		AS: testAS, RouterID: nodeID, Local: nodeAddr, Listen: true, Log: slog.New(slog.DiscardHandler),
+		Settings: Settings{HoldTime: 90, RetryMax: time.Second, Families: noRTC, Irrelevant: Keep},
 	}
 	if change != nil {
 		change(&c)

@@ -114,7 +114,7 @@ func TestLatestStateArrives(t *testing.T) {
 		if !u.Reach.Present {
 			continue
 		}
-		a, err := wire.DecodeAttrs(u.Attrs, u.NextHop, true)
+		a, err := wire.DecodeAttrs(u.Attrs, u.NextHop, wire.Rules{FourOctetAS: true})
 		if err != nil {
 			t.Fatal(err)
 		}

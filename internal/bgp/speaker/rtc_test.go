@@ -166,7 +166,7 @@ func TestEndOfRIBWaitsForRTC(t *testing.T) {
 					t.Fatal(err)
 				}
 				f := newFlow(s.neighbours[peerAddr], session.Negotiated{Families: tt.in})
-				defer f.Down()
+				defer f.Down(session.Loss{})
 				got := map[time.Duration][]string{}
 				packer := wire.NewPacker(wire.MaxMessage)
 				for start, told := time.Now(), false; time.Since(start) < time.Minute; time.Sleep(100 * time.Millisecond) {

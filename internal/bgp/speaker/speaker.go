@@ -5,8 +5,10 @@
 // announce into the RIB (Adj-RIB-In), and sends them what the RIB has for them
 // (Adj-RIB-Out).
 //
-// Every neighbour is a source of the RIB named "BGP-<address>". A Speaker's
-// methods may be called concurrently.
+// Every neighbour is a source of the RIB named "BGP-<address>". What outlives a
+// session, the stale routes of a neighbour that may be restarting among them,
+// belongs to the Neighbour; the rest to its flow. A Speaker's methods may be
+// called concurrently.
 package speaker
 
 import (
@@ -17,11 +19,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/bfd"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/session"
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/transport"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
@@ -31,16 +34,24 @@ type Config struct {
 	AS       uint32
 	RouterID netip.Addr // IPv4
 	Local    netip.Addr // source of our connections, and where we listen
-	HoldTime uint16     // seconds
-	RetryMax time.Duration
-	Families []wire.Family
-	Peers    []PeerConfig
+	Hostname string     // told to peers; "" is not
+	// Settings are those of peers and groups that have none of their own.
+	Settings
+	Peers []PeerConfig
 	// Listen accepts connections on ListenPort of Local.
 	Listen     bool
 	ListenPort uint16
-	// Dynamic neighbours may connect from these prefixes.
-	Dynamic []netip.Prefix
-	Log     *slog.Logger
+	// Dynamic neighbours may connect from these prefixes; the longest one that
+	// matches counts.
+	Dynamic []Group
+	// Restarting is set when the node took over forwarding state of an earlier
+	// run: until RestartDone, at most for Deferral, peers are not told that our
+	// routes are complete (RFC 4724 §4.1).
+	Restarting bool
+	Deferral   time.Duration
+	// BFD runs the BFD sessions of the neighbours that have some; nil: none may.
+	BFD *bfd.Node
+	Log *slog.Logger
 }
 
 // PeerConfig describes a configured neighbour.
@@ -48,6 +59,67 @@ type PeerConfig struct {
 	Addr    netip.Addr
 	Port    uint16
 	Passive bool
+	*Settings
+}
+
+// Group describes the neighbours that may connect from a prefix.
+type Group struct {
+	Prefix netip.Prefix
+	*Settings
+}
+
+// Settings are the options of a neighbour.
+type Settings struct {
+	Description string
+	AS          uint32 // of the peer; 0: ours
+	HoldTime    uint16 // seconds
+	RetryMax    time.Duration
+	Families    []wire.Family
+	Transport   transport.Options
+	// MaxPrefixes bounds the routes of each family, 0: no bound. A warning is
+	// logged at MaxPrefixesWarning percent. Beyond the bound the peer is held down
+	// for MaxPrefixesPause, or for good when that is 0.
+	MaxPrefixes, MaxPrefixesWarning int
+	MaxPrefixesPause                time.Duration
+	// Disabled peers stay down until enabled; DisabledText goes to the operator.
+	Disabled     bool
+	DisabledText string
+	// AllowOwnAS is how often our AS may be in the AS_PATH of a route.
+	AllowOwnAS int
+	// Irrelevant tells what becomes of routes that no instance imports.
+	Irrelevant Irrelevant
+	// Restart configures graceful restart; nil: none.
+	Restart *Restart
+	// BFD watches the path to the peer; nil: not. Addresses come from the peer.
+	BFD *bfd.Config
+}
+
+// Irrelevant tells what becomes of routes that no instance imports.
+type Irrelevant uint8
+
+// What becomes of irrelevant routes.
+const (
+	// DropIfAsked drops them where the peer has route refresh, so that they can be
+	// asked for again, and no RT constraint, with which it would not send them.
+	DropIfAsked Irrelevant = iota
+	// Keep keeps them.
+	Keep
+	// Drop drops them where the peer has route refresh, RT constraint or not.
+	Drop
+)
+
+// Restart configures graceful restart.
+type Restart struct {
+	// Time is how long peers keep our routes, in seconds (RFC 4724 §3). 0: they are
+	// asked to keep none, and only we keep theirs.
+	Time uint16
+	// Notification keeps routes after NOTIFICATIONs, too (RFC 8538).
+	Notification bool
+	// StaleTime is how long stale routes wait for End-of-RIB once the peer is back.
+	StaleTime time.Duration
+	// LongLived is how long we keep a peer's routes at most after its restart time
+	// is over (RFC 9494); 0: not.
+	LongLived time.Duration
 }
 
 // maxDynamic bounds the neighbours that exist only because they connected.
@@ -60,12 +132,20 @@ type Speaker struct {
 
 	mu         sync.Mutex
 	neighbours map[netip.Addr]*Neighbour
+	watchers   map[*func()]struct{}
 	wg         sync.WaitGroup
+
+	restarted   chan struct{} // closed by RestartDone
+	restartDone func()
 }
 
 // New returns a speaker with its configured neighbours, none connected yet.
 func New(c Config, r *rib.RIB) (*Speaker, error) {
-	s := &Speaker{Config: c, rib: r, neighbours: map[netip.Addr]*Neighbour{}}
+	s := &Speaker{Config: c, rib: r, neighbours: map[netip.Addr]*Neighbour{}, watchers: map[*func()]struct{}{}, restarted: make(chan struct{})}
+	s.restartDone = sync.OnceFunc(func() { close(s.restarted) })
+	if !c.Restarting {
+		s.restartDone()
+	}
 	for _, pc := range c.Peers {
 		if _, dup := s.neighbours[pc.Addr]; dup {
 			return nil, fmt.Errorf("neighbour %s is configured twice", pc.Addr)
@@ -80,19 +160,28 @@ func New(c Config, r *rib.RIB) (*Speaker, error) {
 }
 
 // Run runs until ctx ends and all sessions are closed. The error is that of
-// listening. The cause of ctx is what the neighbours are told.
+// listening. The cause of ctx is what the neighbours are told; see
+// session.ErrRestarting.
 func (s *Speaker) Run(ctx context.Context) error {
-	var lis net.Listener
+	if s.Restarting {
+		timer := time.AfterFunc(s.Deferral, s.RestartDone)
+		defer timer.Stop()
+	}
+	var lis *transport.Listener
 	if s.Listen {
-		addr := net.JoinHostPort(s.Local.String(), strconv.Itoa(int(s.ListenPort)))
 		var err error
-		if lis, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err != nil {
-			return fmt.Errorf("listen for BGP on %s: %w", addr, err)
+		at := netip.AddrPortFrom(s.Local, s.ListenPort)
+		if lis, err = transport.Listen(ctx, at); err != nil {
+			return fmt.Errorf("listen for BGP on %s: %w", at, err)
+		}
+		if err = lis.SetKeys(s.keys()); err != nil {
+			_ = lis.Close()
+			return fmt.Errorf("listen for BGP on %s: %w", at, err)
 		}
 		s.wg.Go(func() { s.accept(ctx, lis) })
 	}
 	for _, n := range s.Neighbours() {
-		s.wg.Go(func() { n.peer.Run(ctx) })
+		s.wg.Go(func() { n.run(ctx) })
 	}
 	<-ctx.Done()
 	if lis != nil {
@@ -102,8 +191,44 @@ func (s *Speaker) Run(ctx context.Context) error {
 	return nil
 }
 
+// RestartDone says that our own routes are complete again after a restart: the
+// End-of-RIB that was held back goes out.
+func (s *Speaker) RestartDone() {
+	s.restartDone()
+	for _, n := range s.Neighbours() {
+		if f := n.current(); f != nil {
+			f.signal()
+		}
+	}
+}
+
+// keys lists the TCP-MD5 passwords of neighbours and groups.
+func (s *Speaker) keys() []transport.Key {
+	var keys []transport.Key
+	add := func(p netip.Prefix, o transport.Options) {
+		if o.Password != "" {
+			keys = append(keys, transport.Key{Prefix: p, Password: o.Password})
+		}
+	}
+	for _, n := range s.Neighbours() {
+		add(netip.PrefixFrom(n.addr, n.addr.BitLen()), n.settings.Transport)
+	}
+	for _, g := range s.Dynamic {
+		add(g.Prefix, s.settings(g.Settings).Transport)
+	}
+	return keys
+}
+
+// settings returns given ones, or those for all.
+func (s *Speaker) settings(own *Settings) *Settings {
+	if own != nil {
+		return own
+	}
+	return &s.Settings
+}
+
 // accept hands incoming connections to their neighbours.
-func (s *Speaker) accept(ctx context.Context, lis net.Listener) {
+func (s *Speaker) accept(ctx context.Context, lis *transport.Listener) {
 	for {
 		c, err := lis.Accept()
 		if err != nil {
@@ -117,15 +242,31 @@ func (s *Speaker) accept(ctx context.Context, lis net.Listener) {
 			}
 			continue
 		}
-		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if n := s.neighbourFor(ctx, from); n != nil {
-			s.wg.Go(func() { n.peer.Accept(ctx, c) })
-		} else {
+		s.wg.Go(func() { s.hand(ctx, c) })
+	}
+}
+
+// hand gives a connection to its neighbour.
+func (s *Speaker) hand(ctx context.Context, c net.Conn) {
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	for {
+		n := s.neighbourFor(ctx, from)
+		if n == nil {
 			s.Log.Info("BGP connection refused: not a neighbour", "from", from)
 			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
 			_, _ = c.Write(wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseRejected}.Message())
 			_ = c.Close()
+			return
 		}
+		if err := n.settings.Transport.Apply(c); err != nil {
+			s.Log.Warn("BGP connection refused", "from", from, "err", err)
+			_ = c.Close()
+			return
+		}
+		if n.peer.Accept(ctx, c) {
+			return
+		}
+		<-n.forgotten // a dynamic neighbour that was on its way out
 	}
 }
 
@@ -137,23 +278,36 @@ func (s *Speaker) neighbourFor(ctx context.Context, from netip.Addr) *Neighbour 
 	if n := s.neighbours[from]; n != nil {
 		return n
 	}
-	if !slices.ContainsFunc(s.Dynamic, func(p netip.Prefix) bool { return p.Contains(from) }) || len(s.neighbours) >= maxDynamic+len(s.Peers) {
+	group := s.groupFor(from)
+	if group == nil || len(s.neighbours) >= maxDynamic+len(s.Peers) || ctx.Err() != nil {
 		return nil
 	}
-	n, err := s.newNeighbour(PeerConfig{Addr: from, Passive: true}, true)
+	n, err := s.newNeighbour(PeerConfig{Addr: from, Passive: true, Settings: group.Settings}, true)
 	if err != nil {
 		s.Log.Warn("dynamic neighbour", "from", from, "err", err)
 		return nil
 	}
 	s.neighbours[from] = n
 	s.wg.Go(func() {
-		n.peer.Run(ctx)
+		n.run(ctx)
 		s.mu.Lock()
 		delete(s.neighbours, from)
 		s.mu.Unlock()
 		s.rib.RemoveSource(n.source)
+		close(n.forgotten)
 	})
 	return n
+}
+
+// groupFor returns the group with the longest prefix that contains an address.
+func (s *Speaker) groupFor(from netip.Addr) *Group {
+	var best *Group
+	for i := range s.Dynamic {
+		if g := &s.Dynamic[i]; g.Prefix.Contains(from) && (best == nil || g.Prefix.Bits() > best.Prefix.Bits()) {
+			best = g
+		}
+	}
+	return best
 }
 
 // Neighbours returns all neighbours, by address.
@@ -168,6 +322,27 @@ func (s *Speaker) Neighbours() []*Neighbour {
 	return out
 }
 
+// Watch calls wake, which must not block, whenever a session comes up or goes.
+func (s *Speaker) Watch(wake func()) (cancel func()) {
+	key := &wake
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers[key] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, key)
+	}
+}
+
+func (s *Speaker) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.watchers {
+		(*w)()
+	}
+}
+
 // Established counts the neighbours with an established session.
 func (s *Speaker) Established() int {
 	count := 0
@@ -180,10 +355,11 @@ func (s *Speaker) Established() int {
 }
 
 // Converged tells whether every configured neighbour has sent all its routes,
-// that is an End-of-RIB for each family of its session (RFC 4724 §3).
+// that is an End-of-RIB for each family of its session (RFC 4724 §3). Neighbours
+// that the operator keeps down do not count.
 func (s *Speaker) Converged() bool {
 	for _, n := range s.Neighbours() {
-		if !n.Dynamic && !n.converged() {
+		if !n.Dynamic && n.Status().HeldDown == "" && !n.converged() {
 			return false
 		}
 	}

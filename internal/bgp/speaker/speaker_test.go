@@ -120,13 +120,13 @@ func TestRouteRefreshIsAnswered(t *testing.T) {
 	p.open(peerOpen(wire.EVPN, wire.VPNv4))
 	one, two := "+"+macRoute(1).NLRI.String(), "+"+macRoute(2).NLRI.String()
 	p.news("End-of-RIB l2vpn/evpn", "End-of-RIB ipv4/mpls-vpn")
-	begin := wire.RouteRefresh(wire.EVPN)
+	begin := wire.RouteRefresh(wire.EVPN, wire.RefreshRequest)
 	begin[wire.HeaderLen+2] = 1
-	p.write(begin, wire.RouteRefresh(wire.FlowVPNv4), wire.RouteRefresh(wire.VPNv4))
+	p.write(begin, wire.RouteRefresh(wire.FlowVPNv4, wire.RefreshRequest), wire.RouteRefresh(wire.VPNv4, wire.RefreshRequest))
 	if diff := cmp.Diff([]string{"+" + vpn.NLRI.String()}, p.news("+"+vpn.NLRI.String())); diff != "" {
 		t.Errorf("VPNv4 (-want +got):\n%s", diff)
 	}
-	p.write(wire.RouteRefresh(wire.EVPN))
+	p.write(wire.RouteRefresh(wire.EVPN, wire.RefreshRequest))
 	got := p.news(one, two)
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{one, two}, got); diff != "" {
@@ -160,7 +160,7 @@ func TestNoReflectionBetweenPeers(t *testing.T) {
 
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
-	n := startNode(t, func(c *Config) { c.Dynamic = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")} })
+	n := startNode(t, func(c *Config) { c.Dynamic = []Group{{Prefix: netip.MustParsePrefix("127.0.1.0/24")}} })
 	connect(t, n, netip.MustParseAddr("127.0.2.1")).expectNotification("6/5")
 	if got := len(n.Neighbours()); got != 0 {
 		t.Errorf("%d neighbours", got)
@@ -172,7 +172,7 @@ func TestDynamicNeighbours(t *testing.T) {
 	t.Parallel()
 	const count = 100
 	n := startNode(t, func(c *Config) {
-		c.Families, c.Dynamic = []wire.Family{wire.EVPN}, []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")}
+		c.Families, c.Dynamic = []wire.Family{wire.EVPN}, []Group{{Prefix: netip.MustParsePrefix("127.0.1.0/24")}}
 	})
 	n.announce(tagged(rt100), macRoute(1))
 	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}) }
@@ -223,7 +223,7 @@ func TestDynamicNeighbours(t *testing.T) {
 // closed, never forgotten.
 func TestDynamicNeighbourComesAndGoes(t *testing.T) {
 	t.Parallel()
-	n := startNode(t, func(c *Config) { c.Dynamic = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")} })
+	n := startNode(t, func(c *Config) { c.Dynamic = []Group{{Prefix: netip.MustParsePrefix("127.0.1.0/24")}} })
 	from := netip.MustParseAddr("127.0.1.1")
 	var wg sync.WaitGroup
 	for range 4 {
@@ -248,7 +248,7 @@ func TestTwoNodesOverIPv6(t *testing.T) {
 	local := netip.IPv6Loopback()
 	a := startNode(t, func(c *Config) {
 		c.Local, c.Families, c.ListenPort = local, wire.Families, freePort(t, local)
-		c.Dynamic = []netip.Prefix{netip.MustParsePrefix("::1/128")}
+		c.Dynamic = []Group{{Prefix: netip.MustParsePrefix("::1/128")}}
 	})
 	b := startNode(t, func(c *Config) {
 		c.Local, c.Families, c.Listen, c.RouterID = local, wire.Families, false, peerID

@@ -3,11 +3,9 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"net/netip"
-
-	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
 
 // DefaultLocalPref is the LOCAL_PREF of routes that carry none.
@@ -29,12 +27,21 @@ type Attrs struct {
 	OriginatorID netip.Addr
 	// ASPathLen is the number of ASes of AS_PATH (RFC 4271 §9.1.2.2 a).
 	ASPathLen int
+	// ASPath lists all ASes of AS_PATH, first the neighbour's, those of sets and
+	// confederation segments included; from a session with two-octet ASes with
+	// AS4_PATH merged (RFC 6793 §4.2.3).
+	ASPath []uint32
+	// LLGRStale and NoLLGR tell of these communities (RFC 9494 §4).
+	LLGRStale, NoLLGR bool
 	// EncapBits has encap.Type.Bit of each encapsulation named; 0 when none is.
 	EncapBits uint64
 	// MobilitySeq is the MAC mobility sequence number, 0 when absent (RFC 7432 §15).
 	MobilitySeq uint32
 	// Sticky is set for MACs that must not move (RFC 7432 §15.2).
 	Sticky bool
+	// Discarded is the first fault because of which an attribute was left out of
+	// Raw, for the log (RFC 7606 §6); nil when there was none.
+	Discarded *Error
 }
 
 // PMSI is a P-Multicast Service Interface tunnel attribute (RFC 6514 §5).
@@ -56,95 +63,60 @@ func (a *Attrs) HashOrder() uint32 {
 	return 0
 }
 
-// DecodeAttrs decodes raw path attributes as Update.Attrs has them; raw is
-// copied. As4 tells whether AS numbers have four octets (RFC 6793). The error
-// is the most severe one found, of class TreatAsWithdraw or SessionReset;
-// attributes to be discarded are left out of Raw.
-func DecodeAttrs(raw []byte, nextHop netip.Addr, as4 bool) (*Attrs, *Error) {
-	a := &Attrs{NextHop: nextHop, LocalPref: DefaultLocalPref, Raw: make([]byte, 0, len(raw))}
-	opt := &bgp.MarshallingOption{Use2ByteAS: !as4}
-	for rest := raw; len(rest) > 0; {
-		_, typ, value, size, ok := splitAttr(rest)
-		if !ok {
-			return nil, newError(TreatAsWithdraw, CodeUpdate, updAttrLength, nil, "path attribute cut off")
+// HasAS counts how often an AS is in the AS path.
+func (a *Attrs) HasAS(as uint32) int {
+	n := 0
+	for _, x := range a.ASPath {
+		if x == as {
+			n++
 		}
-		err := a.decode(typ, value, rest[:size], opt)
-		if err == nil {
+	}
+	return n
+}
+
+// Rules are facts of a session that decide how attributes are read.
+type Rules struct {
+	// FourOctetAS: AS numbers in AS_PATH and AGGREGATOR have four octets (RFC 6793).
+	FourOctetAS bool
+	// External: the peer is in another AS; attributes of iBGP are discarded.
+	External bool
+}
+
+// DecodeAttrs decodes raw path attributes as Update.Attrs has them; raw is
+// copied. The error is the most severe one found, of class TreatAsWithdraw or
+// SessionReset. Attributes to be discarded, and optional non-transitive ones
+// that are not known here (RFC 4271 §9), are left out of Raw.
+func DecodeAttrs(raw []byte, nextHop netip.Addr, r Rules) (*Attrs, *Error) {
+	a := &Attrs{NextHop: nextHop, LocalPref: DefaultLocalPref, Raw: make([]byte, 0, len(raw))}
+	d := attrDecoder{Attrs: a, rules: r}
+	var worst *Error
+	for rest := raw; len(rest) > 0; {
+		flags, typ, value, size, ok := splitAttr(rest)
+		if !ok {
+			worst = stronger(worst, attrCutOff(rest))
+			break
+		}
+		keep, err := d.decode(flags, typ, value)
+		switch {
+		case err == nil:
+		case err.Class == AttributeDiscard:
+			a.Discarded = stronger(a.Discarded, err)
+		default:
+			if err.Class == SessionReset {
+				err.Data = bytes.Clone(rest[:size])
+			}
+			worst = stronger(worst, err)
+		}
+		if keep {
 			a.Raw = append(a.Raw, rest[:size]...)
-		} else if err.Class != AttributeDiscard {
-			return nil, err
 		}
 		rest = rest[size:]
 	}
+	if worst != nil {
+		return nil, worst
+	}
+	d.finishPath()
 	return a, nil
-}
-
-// decode reads one attribute; value is without header, whole with it.
-func (a *Attrs) decode(typ byte, value, whole []byte, opt *bgp.MarshallingOption) *Error {
-	const both = flagOptional | flagTransitive
-	switch typ {
-	case attrExtComms, attrPMSI:
-		if whole[0]&both != both { // RFC 7606 §3 c
-			return newError(TreatAsWithdraw, CodeUpdate, updAttrFlags, nil, "attribute %d with flags %#02x", typ, whole[0])
-		}
-		if typ == attrPMSI {
-			return a.decodePMSI(value)
-		}
-		return a.decodeCommunities(value)
-	case attrNextHop: // of IPv4 unicast; meaningless beside MP_REACH_NLRI (RFC 4760 §3)
-		return nil
-	}
-	attr, err := bgp.GetPathAttribute(whole)
-	if err == nil {
-		err = attr.DecodeFromBytes(whole, opt)
-	}
-	if err != nil {
-		return attrError(typ, err)
-	}
-	switch v := attr.(type) {
-	case *bgp.PathAttributeOrigin:
-		if v.Value > 2 { // RFC 7606 §7.1
-			return newError(TreatAsWithdraw, CodeUpdate, updInvalidOrigin, nil, "ORIGIN %d: want 0 to 2", v.Value)
-		}
-	case *bgp.PathAttributeLocalPref:
-		a.LocalPref = v.Value
-	case *bgp.PathAttributeOriginatorId:
-		a.OriginatorID = v.Value
-	case *bgp.PathAttributeAsPath:
-		for _, seg := range v.Value {
-			a.ASPathLen += seg.ASLen()
-		}
-	}
-	return nil
-}
-
-// attrError gives an error of the codec the class of RFC 7606 §7, RFC 7311
-// (AIGP) and RFC 8669 (Prefix-SID): malformed attributes that do not select
-// routes here are discarded, all others mean withdraw.
-func attrError(typ byte, err error) *Error {
-	class, sub := TreatAsWithdraw, uint8(updMalformedList)
-	switch bgp.BGPAttrType(typ) {
-	case bgp.BGP_ATTR_TYPE_ATOMIC_AGGREGATE, bgp.BGP_ATTR_TYPE_AGGREGATOR, bgp.BGP_ATTR_TYPE_AS4_AGGREGATOR, bgp.BGP_ATTR_TYPE_AS4_PATH,
-		bgp.BGP_ATTR_TYPE_AIGP, bgp.BGP_ATTR_TYPE_PREFIX_SID:
-		class = AttributeDiscard
-	}
-	var me *bgp.MessageError
-	if errors.As(err, &me) {
-		sub = me.SubTypeCode
-	}
-	return newError(class, CodeUpdate, sub, nil, "attribute %d: %v", typ, err)
-}
-
-// decodeCommunities reads extended communities (RFC 4360; errors RFC 7606 §7.14).
-func (a *Attrs) decodeCommunities(v []byte) *Error {
-	if len(v) == 0 || len(v)%8 != 0 {
-		return newError(TreatAsWithdraw, CodeUpdate, updAttrLength, nil, "extended communities of %d octets", len(v))
-	}
-	a.Communities = make([]ExtCommunity, 0, len(v)/8)
-	for ; len(v) > 0; v = v[8:] {
-		a.addCommunity(ExtCommunity(v[:8]))
-	}
-	return nil
 }
 
 func (a *Attrs) addCommunity(c ExtCommunity) {
@@ -158,23 +130,6 @@ func (a *Attrs) addCommunity(c ExtCommunity) {
 		a.MobilitySeq = binary.BigEndian.Uint32(c[4:])
 		a.Sticky = c[2]&1 != 0
 	}
-}
-
-// decodePMSI reads flags, type, label and tunnel identifier (RFC 6514 §5).
-func (a *Attrs) decodePMSI(v []byte) *Error {
-	if len(v) < 5 {
-		return newError(TreatAsWithdraw, CodeUpdate, updAttrLength, nil, "PMSI tunnel of %d octets", len(v))
-	}
-	p := &PMSI{Flags: v[0], TunnelType: v[1], Label: uint24(v[2:])}
-	if p.TunnelType == PMSIIngressReplication {
-		end, ok := netip.AddrFromSlice(v[5:])
-		if !ok {
-			return newError(TreatAsWithdraw, CodeUpdate, updAttrLength, nil, "PMSI tunnel end of %d octets: want 4 or 16", len(v)-5)
-		}
-		p.Endpoint = end.Unmap()
-	}
-	a.PMSI = p
-	return nil
 }
 
 // LocalAttrs describes attributes of a route that we originate.

@@ -48,8 +48,8 @@ func TestDecodeAttrsOfGoBGP(t *testing.T) {
 		{name: "LOCAL_PREF", in: []bgp.PathAttributeInterface{origin, bgp.NewPathAttributeLocalPref(4294967295)}, want: Attrs{LocalPref: 4294967295}},
 		{name: "LOCAL_PREF 0", in: []bgp.PathAttributeInterface{bgp.NewPathAttributeLocalPref(0)}},
 		{name: "empty AS path", in: []bgp.PathAttributeInterface{bgp.NewPathAttributeAsPath(nil)}, want: Attrs{LocalPref: 100}},
-		{name: "two-octet ASes", in: []bgp.PathAttributeInterface{as2}, as2: true, want: Attrs{LocalPref: 100, ASPathLen: 2}},
-		{name: "four-octet ASes and a set", in: []bgp.PathAttributeInterface{as4}, want: Attrs{LocalPref: 100, ASPathLen: 4}},
+		{name: "two-octet ASes", in: []bgp.PathAttributeInterface{as2}, as2: true, want: Attrs{LocalPref: 100, ASPathLen: 2, ASPath: []uint32{64512, 64513}}},
+		{name: "four-octet ASes and a set", in: []bgp.PathAttributeInterface{as4}, want: Attrs{LocalPref: 100, ASPathLen: 4, ASPath: []uint32{64512, 4200000001, 3, 7, 8}}},
 		{
 			name: "communities", in: []bgp.PathAttributeInterface{comms(bgp.NewEncapExtended(bgp.TUNNEL_TYPE_VXLAN), grt)},
 			want: Attrs{LocalPref: 100, EncapBits: encap.VXLAN.Bit(), RTs: []RT{rt}, Communities: []ExtCommunity{EncapCommunity(encap.VXLAN), ExtCommunity(rt)}},
@@ -90,7 +90,7 @@ func TestDecodeAttrsOfGoBGP(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			raw := gobgpAttrs(t, tt.in...)
-			got, err := DecodeAttrs(raw, nh, !tt.as2)
+			got, err := DecodeAttrs(raw, nh, Rules{FourOctetAS: !tt.as2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,9 +120,9 @@ func TestDecodeMalformedAttrs(t *testing.T) {
 		{name: "discard short AS4_PATH", in: attr(0xc0, 17, 2, 1, 0), want: []byte{}},
 		{name: "discard malformed AIGP", in: attr(0x80, 26, 1, 0, 99), want: []byte{}},
 		{name: "discard malformed Prefix-SID", in: attr(0xc0, 40, 5, 0, 20, 1), want: []byte{}},
-		{name: "NEXT_HOP of any length is ignored", in: attr(0x40, 3, 1, 2, 3), want: attr(0x40, 3, 1, 2, 3)},
+		{name: "discard NEXT_HOP of another length", in: attr(0x40, 3, 1, 2, 3), want: []byte{}},
 		{name: "withdraw: undefined ORIGIN", in: attr(0x40, 1, 3), err: "treat-as-withdraw 3/6 "},
-		{name: "withdraw: long ORIGIN", in: attr(0x40, 1, 0, 0), err: "treat-as-withdraw 3/1 "},
+		{name: "withdraw: long ORIGIN", in: attr(0x40, 1, 0, 0), err: "treat-as-withdraw 3/5 "},
 		{name: "withdraw: flags of ORIGIN", in: attr(0xc0, 1, 0), err: "treat-as-withdraw 3/4 "},
 		{name: "withdraw: short LOCAL_PREF", in: attr(0x40, 5, 0, 0, 100), err: "treat-as-withdraw 3/5 "},
 		{name: "withdraw: long LOCAL_PREF", in: attr(0x40, 5, 0, 0, 0, 100, 0), err: "treat-as-withdraw 3/5 "},
@@ -145,7 +145,7 @@ func TestDecodeMalformedAttrs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := DecodeAttrs(tt.in, netip.Addr{}, true)
+			got, err := DecodeAttrs(tt.in, netip.Addr{}, Rules{FourOctetAS: true})
 			if diff := cmp.Diff(tt.err, fault(err)); diff != "" {
 				t.Fatalf("error (-want +got):\n%s\n%v", diff, err)
 			}
@@ -187,7 +187,7 @@ func TestOtherAttributesForTheLookingGlass(t *testing.T) {
 	nh := netip.MustParseAddr("192.0.2.1")
 	raw := gobgpAttrs(t, bgp.NewPathAttributeOrigin(0), bgp.NewPathAttributeMultiExitDisc(5),
 		bgp.NewPathAttributeCommunities([]uint32{64512<<16 | 1, 0xffffff01}), must(bgp.NewPathAttributeClusterList([]netip.Addr{nh}))(t))
-	a, err := DecodeAttrs(raw, nh, true)
+	a, err := DecodeAttrs(raw, nh, Rules{FourOctetAS: true})
 	if err != nil {
 		t.Fatal(err)
 	}

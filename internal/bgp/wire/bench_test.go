@@ -95,7 +95,7 @@ func BenchmarkDecode(b *testing.B) {
 				var scratch []byte
 				for b.Loop() {
 					_, scratch = decodeAll(b, msg, scratch)
-					if _, err := DecodeAttrs(scratch, netip.Addr{}, true); err != nil {
+					if _, err := DecodeAttrs(scratch, netip.Addr{}, Rules{FourOctetAS: true}); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -41,7 +41,7 @@ func TestBuildIsReadBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := in.Build()
-			got, err := DecodeAttrs(want.Raw, in.NextHop, true)
+			got, err := DecodeAttrs(want.Raw, in.NextHop, Rules{FourOctetAS: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,12 +48,14 @@ const (
 
 // UPDATE message error subcodes (RFC 4271 §6.3).
 const (
-	updMalformedList  = 1
-	updAttrFlags      = 4
-	updAttrLength     = 5
-	updInvalidOrigin  = 6
-	updOptionalAttr   = 9
-	updInvalidNetwork = 10
+	updMalformedList   = 1
+	updUnknownAttr     = 2 // well-known one
+	updMissingAttr     = 3 // well-known one
+	updAttrFlags       = 4
+	updAttrLength      = 5
+	updInvalidOrigin   = 6
+	updOptionalAttr    = 9
+	updMalformedASPath = 11
 )
 
 // Error is a fault in a received message.
@@ -62,10 +64,29 @@ type Error struct {
 	Code, Subcode uint8
 	Data          []byte
 	Text          string
+	// Family is the one to ignore when the class is DisableFamily.
+	Family Family
 }
 
 func newError(class Class, code, subcode uint8, data []byte, format string, args ...any) *Error {
 	return &Error{Class: class, Code: code, Subcode: subcode, Data: data, Text: fmt.Sprintf(format, args...)}
+}
+
+// disable is an error in a multiprotocol attribute of f, whose routes cannot all
+// be told (RFC 7606 §5.3, RFC 4760 §7).
+func disable(f Family, format string, args ...any) *Error {
+	err := newError(DisableFamily, CodeUpdate, updOptionalAttr, nil, format, args...)
+	err.Family = f
+	return err
+}
+
+// stronger returns the error with the stronger class, a when both are of the
+// same (RFC 7606 §3 h). Either may be nil.
+func stronger(a, b *Error) *Error {
+	if a == nil || b != nil && b.Class > a.Class {
+		return b
+	}
+	return a
 }
 
 // Error implements error.
@@ -73,7 +94,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (%d/%d, %s)", e.Text, e.Code, e.Subcode, e.Class)
 }
 
-// Notification returns what to send when the class is SessionReset.
+// Notification returns what to send when the session ends with the error.
 func (e *Error) Notification() Notification {
 	return Notification{e.Code, e.Subcode, e.Data}
 }

@@ -81,7 +81,9 @@ func TestKeepaliveAndEndOfRIBOctets(t *testing.T) {
 		want string
 	}{
 		{name: "KEEPALIVE", in: Keepalive(), want: "ffffffffffffffffffffffffffffffff001304"},
-		{name: "ROUTE-REFRESH of VPNv4", in: RouteRefresh(VPNv4), want: "ffffffffffffffffffffffffffffffff00170500010080"},
+		{name: "ROUTE-REFRESH of VPNv4", in: RouteRefresh(VPNv4, RefreshRequest), want: "ffffffffffffffffffffffffffffffff00170500010080"},
+		{name: "BoRR of EVPN", in: RouteRefresh(EVPN, RefreshBegin), want: "ffffffffffffffffffffffffffffffff00170500190146"},
+		{name: "EoRR of EVPN", in: RouteRefresh(EVPN, RefreshEnd), want: "ffffffffffffffffffffffffffffffff00170500190246"},
 		{name: "End-of-RIB of EVPN", in: EndOfRIBMessage(EVPN), want: "ffffffffffffffffffffffffffffffff001d0200000006800f03001946"},
 	}
 	for _, tt := range tests {
@@ -105,9 +107,9 @@ func TestParseRouteRefresh(t *testing.T) {
 	}{
 		{name: "OK plain", in: []byte{0, 25, 0, 70}, want: EVPN},
 		{name: "OK begin of RR", in: []byte{0, 1, 1, 128}, want: VPNv4, subtype: 1},
-		{name: "OK what we send", in: RouteRefresh(VPNv6)[HeaderLen:], want: VPNv6},
-		{name: "bad short", in: []byte{0, 25, 0}, err: "session reset 7/1 001900"},
-		{name: "bad long", in: []byte{0, 25, 0, 70, 1}, err: "session reset 7/1 0019004601"},
+		{name: "OK what we send", in: RouteRefresh(VPNv6, RefreshRequest)[HeaderLen:], want: VPNv6},
+		{name: "bad short", in: []byte{0, 25, 0}, err: "session reset 7/1 " + "ffffffffffffffffffffffffffffffff001605" + "001900"},
+		{name: "bad long", in: []byte{0, 25, 0, 70, 1}, err: "session reset 7/1 " + "ffffffffffffffffffffffffffffffff001805" + "0019004601"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

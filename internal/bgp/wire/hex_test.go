@@ -24,7 +24,7 @@ var originalMessages = []struct {
 		route: "rtc 64512:target:64512:100", nextHop: "10.77.0.1",
 	},
 	{
-		name: "RTC withdraw", hex: "ffffffffffffffffffffffffffffffff003802000000214001010040020040050400000064c00f10000184600000fc000002fc0000000064",
+		name: "RTC withdraw", hex: "ffffffffffffffffffffffffffffffff003802000000214001010040020040050400000064800f10000184600000fc000002fc0000000064",
 		route: "rtc 64512:target:64512:100", withdraw: true,
 	},
 	{
@@ -68,7 +68,7 @@ func TestOriginalMessages(t *testing.T) {
 			if tt.label != route.Label {
 				t.Errorf("label field %#x, want %#x", route.Label, tt.label)
 			}
-			a, err := DecodeAttrs(u.Attrs, u.NextHop, false)
+			a, err := DecodeAttrs(u.Attrs, u.NextHop, Rules{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func checkRepack(t *testing.T, u Update, route Route) {
 func TestIMETCarriesRawVNI(t *testing.T) {
 	t.Parallel()
 	u, _ := parseOne(t, unhex(t, originalMessages[4].hex))
-	a, err := DecodeAttrs(u.Attrs, u.NextHop, false)
+	a, err := DecodeAttrs(u.Attrs, u.NextHop, Rules{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,18 +93,30 @@ func AppendHeader(b []byte, typ MsgType, body int) []byte {
 // Keepalive returns a KEEPALIVE message.
 func Keepalive() []byte { return AppendHeader(nil, MsgKeepalive, 0) }
 
-// RouteRefresh returns a ROUTE-REFRESH message (RFC 2918) for f.
-func RouteRefresh(f Family) []byte {
-	b := AppendHeader(nil, MsgRouteRefresh, 4)
+// ROUTE-REFRESH subtypes (RFC 7313 §3.2).
+const (
+	RefreshRequest = 0 // plain request (RFC 2918)
+	RefreshBegin   = 1 // BoRR
+	RefreshEnd     = 2 // EoRR
+)
+
+// RouteRefresh returns a ROUTE-REFRESH message for f (RFC 2918, RFC 7313).
+func RouteRefresh(f Family, subtype uint8) []byte {
+	return appendRefresh(nil, f, subtype)
+}
+
+func appendRefresh(b []byte, f Family, subtype uint8) []byte {
+	b = AppendHeader(b, MsgRouteRefresh, 4)
 	b = binary.BigEndian.AppendUint16(b, f.AFI)
-	return append(b, 0, f.SAFI)
+	return append(b, subtype, f.SAFI)
 }
 
 // ParseRouteRefresh reads the body of a ROUTE-REFRESH message and returns the
-// family and the subtype (RFC 7313; 0 is a plain request).
+// family and the subtype (RFC 7313; 0 is a plain request). The error carries the
+// whole message (RFC 7313 §5).
 func ParseRouteRefresh(body []byte) (Family, uint8, *Error) {
 	if len(body) != 4 {
-		return Family{}, 0, newError(SessionReset, CodeRefresh, 1, body, "ROUTE-REFRESH body of %d octets: want 4", len(body))
+		return Family{}, 0, newError(SessionReset, CodeRefresh, 1, append(AppendHeader(nil, MsgRouteRefresh, len(body)), body...), "ROUTE-REFRESH body of %d octets: want 4", len(body))
 	}
 	return Family{binary.BigEndian.Uint16(body), body[3]}, body[2], nil
 }
@@ -115,7 +127,7 @@ type Notification struct {
 	Data          []byte
 }
 
-// Cease subcodes (RFC 4486).
+// Cease subcodes (RFC 4486, RFC 8538, RFC 9384) and OPEN subcodes (RFC 4271 §6.2).
 const (
 	CeaseMaxPrefixes     = 1
 	CeaseAdminShutdown   = 2
@@ -125,6 +137,8 @@ const (
 	CeaseOtherChange     = 6
 	CeaseCollision       = 7
 	CeaseOutOfResources  = 8
+	CeaseHardReset       = 9
+	CeaseBFDDown         = 10
 	OpenBadVersion       = 1
 	OpenBadPeerAS        = 2
 	OpenBadIdentifier    = 3
@@ -146,10 +160,36 @@ func Shutdown(subcode uint8, text string) Notification {
 	return n
 }
 
+// MaxPrefixes returns the Cease for a peer that sent more than limit routes of
+// a family (RFC 4486 §4).
+func MaxPrefixes(f Family, limit uint32) Notification {
+	data := append(binary.BigEndian.AppendUint16(nil, f.AFI), f.SAFI)
+	return Notification{CodeCease, CeaseMaxPrefixes, binary.BigEndian.AppendUint32(data, limit)}
+}
+
+// HardReset encapsulates n in a Hard Reset (RFC 8538 §3.1): the peer must not
+// keep our routes for a graceful restart.
+func HardReset(n Notification) Notification {
+	return Notification{CodeCease, CeaseHardReset, append([]byte{n.Code, n.Subcode}, n.Data...)}
+}
+
+// Hard tells whether n is a Hard Reset (RFC 8538 §3.1), and returns the
+// notification inside. One without content, which the RFC does not foresee, is
+// a Cease of subcode 0 inside.
+func (n Notification) Hard() (inner Notification, ok bool) {
+	if n.Code != CodeCease || n.Subcode != CeaseHardReset {
+		return Notification{}, false
+	}
+	if len(n.Data) < 2 {
+		return Notification{Code: CodeCease}, true
+	}
+	return Notification{n.Data[0], n.Data[1], n.Data[2:]}, true
+}
+
 // ParseNotification reads the body of a NOTIFICATION message.
 func ParseNotification(body []byte) (Notification, *Error) {
 	if len(body) < 2 {
-		return Notification{}, newError(SessionReset, CodeHeader, 2, nil, "NOTIFICATION body of %d octets", len(body))
+		return Notification{}, newError(SessionReset, CodeHeader, 2, nil, "NOTIFICATION body of %d octets: want at least 2", len(body))
 	}
 	return Notification{body[0], body[1], append([]byte(nil), body[2:]...)}, nil
 }
@@ -161,8 +201,12 @@ func (n Notification) Message() []byte {
 	return append(append(b, n.Code, n.Subcode), data...)
 }
 
-// Communication returns the peer's shutdown communication (RFC 9003), or "".
+// Communication returns the peer's shutdown communication (RFC 9003), also that
+// inside of a hard reset, or "".
 func (n Notification) Communication() string {
+	if inner, ok := n.Hard(); ok {
+		n = inner
+	}
 	if n.Code != CodeCease || (n.Subcode != CeaseAdminShutdown && n.Subcode != CeaseAdminReset) || len(n.Data) < 1 {
 		return ""
 	}
@@ -182,18 +226,32 @@ var ceaseNames = map[uint8]string{
 	CeaseMaxPrefixes: "maximum number of prefixes reached", CeaseAdminShutdown: "administrative shutdown",
 	CeaseDeconfigured: "peer de-configured", CeaseAdminReset: "administrative reset", CeaseRejected: "connection rejected",
 	CeaseOtherChange: "other configuration change", CeaseCollision: "connection collision resolution",
-	CeaseOutOfResources: "out of resources",
+	CeaseOutOfResources: "out of resources", CeaseHardReset: "hard reset", CeaseBFDDown: "BFD down",
 }
 
-// String returns code and subcode with their names, and the communication.
+// String returns code and subcode with their names, and the communication; of
+// a hard reset also what is inside.
 func (n Notification) String() string {
-	name := codeNames[n.Code]
-	if n.Code == CodeCease && ceaseNames[n.Subcode] != "" {
-		name += ", " + ceaseNames[n.Subcode]
+	if inner, ok := n.Hard(); ok {
+		return n.title() + ": " + inner.plain()
 	}
-	s := fmt.Sprintf("%d/%d (%s)", n.Code, n.Subcode, name)
+	return n.plain()
+}
+
+// plain is String without regard to a hard reset.
+func (n Notification) plain() string {
+	s := n.title()
 	if text := n.Communication(); text != "" {
 		s += fmt.Sprintf(": %q", text)
 	}
 	return s
+}
+
+// title returns code and subcode with their names.
+func (n Notification) title() string {
+	name := codeNames[n.Code]
+	if n.Code == CodeCease && ceaseNames[n.Subcode] != "" {
+		name += ", " + ceaseNames[n.Subcode]
+	}
+	return fmt.Sprintf("%d/%d (%s)", n.Code, n.Subcode, name)
 }

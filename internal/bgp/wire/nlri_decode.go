@@ -22,12 +22,12 @@ func NewNLRIReader(f Family, b []byte, withdraw bool) NLRIReader {
 }
 
 // Skipped counts routes that were ignored: EVPN routes of unknown type (RFC 7606
-// §5.4), and those malformed inside an intact frame.
+// §5.4), and those of any family that are malformed inside an intact frame.
 func (r *NLRIReader) Skipped() int { return r.skipped }
 
 // Next reads one NLRI into route and returns false at the end. After an error,
-// which is always of class SessionReset or DisableFamily because the rest
-// cannot be framed, the reader is at its end.
+// which is always of class DisableFamily because the rest cannot be framed (RFC
+// 7606 §5.3), the reader is at its end.
 func (r *NLRIReader) Next(route *Route) (bool, *Error) {
 	for len(r.rest) > 0 {
 		known, err := r.one(route)
@@ -43,7 +43,7 @@ func (r *NLRIReader) Next(route *Route) (bool, *Error) {
 	return false, nil
 }
 
-// one reads one NLRI and tells whether its type is known.
+// one reads one NLRI and tells whether it is of use.
 func (r *NLRIReader) one(route *Route) (bool, *Error) {
 	*route = Route{}
 	switch r.family {
@@ -52,25 +52,21 @@ func (r *NLRIReader) one(route *Route) (bool, *Error) {
 	case EVPN:
 		return r.evpn(route)
 	case RTC:
-		return true, r.rtc(route)
+		return r.rtc(route)
 	case FlowVPNv4, FlowVPNv6:
-		return true, r.flow(route)
+		return r.flow(route)
 	}
-	return false, newError(DisableFamily, CodeUpdate, updOptionalAttr, nil, "NLRI of family %s, which was not negotiated", r.family)
+	return false, disable(r.family, "NLRI of family %s: want one of %v", r.family, Families)
 }
 
 // take returns the next n octets, or an error that names what they were for.
 func (r *NLRIReader) take(n int, what string) ([]byte, *Error) {
 	if n < 0 || len(r.rest) < n {
-		return nil, newError(SessionReset, CodeUpdate, updOptionalAttr, nil, "%s NLRI cut off in %s: %d octets left, %d needed", r.family, what, len(r.rest), n)
+		return nil, disable(r.family, "%s NLRI cut off in %s: %d octets left, %d needed", r.family, what, len(r.rest), n)
 	}
 	b := r.rest[:n]
 	r.rest = r.rest[n:]
 	return b, nil
-}
-
-func (r *NLRIReader) invalid(format string, args ...any) *Error {
-	return newError(SessionReset, CodeUpdate, updInvalidNetwork, nil, r.family.String()+" NLRI: "+format, args...)
 }
 
 // vpn reads <length, label stack, RD, prefix> (RFC 4364 §4.3.4) and tells
@@ -233,54 +229,57 @@ func evpnPrefix(route *Route, b []byte) bool {
 	return true
 }
 
-// rtc reads <length, origin AS, route target prefix> (RFC 4684 §4).
-func (r *NLRIReader) rtc(route *Route) *Error {
+// rtc reads <length, origin AS, route target prefix> (RFC 4684 §4) and tells
+// whether the route is usable: the length is 0 or 32 to 96. Any other is still
+// framed.
+func (r *NLRIReader) rtc(route *Route) (bool, *Error) {
 	head, err := r.take(1, "length")
 	if err != nil {
-		return err
+		return false, err
 	}
 	bits := int(head[0])
-	if bits > 96 || (bits > 0 && bits < 32) {
-		return r.invalid("prefix length %d: want 0 or 32 to 96", bits)
-	}
 	b, err := r.take((bits+7)/8, "prefix")
 	if err != nil {
-		return err
+		return false, err
+	}
+	if bits > 96 || (bits > 0 && bits < 32) {
+		return false, nil
 	}
 	var full [12]byte
 	copyMasked(full[:], b, bits)
 	route.NLRI = NLRI{Kind: KindRTC, Bits: head[0], Tag: binary.BigEndian.Uint32(full[:]), RD: RD(full[4:])}
-	return nil
+	return true, nil
 }
 
-// flow reads <length, RD, components> (RFC 8955 §4, §8); the components stay raw.
-func (r *NLRIReader) flow(route *Route) *Error {
+// flow reads <length, RD, components> (RFC 8955 §4, §8) and tells whether the
+// components are well-formed; they stay raw.
+func (r *NLRIReader) flow(route *Route) (bool, *Error) {
 	head, err := r.take(1, "length")
 	if err != nil {
-		return err
+		return false, err
 	}
 	length := int(head[0])
 	if length >= 0xf0 {
 		low, err := r.take(1, "length")
 		if err != nil {
-			return err
+			return false, err
 		}
 		length = (length&0x0f)<<8 | int(low[0])
 	}
 	b, err := r.take(length, "components")
 	if err != nil {
-		return err
-	}
-	if length < 8 {
-		return r.invalid("length %d leaves no room for a route distinguisher", length)
+		return false, err
 	}
 	kind := KindFlowVPNv4
 	if r.family == FlowVPNv6 {
 		kind = KindFlowVPNv6
 	}
+	if length < 8 || !validFlow(b[8:], kind == KindFlowVPNv6) {
+		return false, nil
+	}
 	route.NLRI = NLRI{Kind: kind, RD: RD(b[:8]), Addr: digest(b[8:])}
 	route.Raw = b[8:]
-	return nil
+	return true, nil
 }
 
 // digest stands for the octets of an opaque NLRI in its identity.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
 
@@ -81,6 +82,11 @@ func TestNotificationMessages(t *testing.T) {
 		{name: "header", in: Notification{CodeHeader, 2, []byte{0, 20}}, text: "1/2 (message header error)", want: 2},
 		{name: "shutdown with text", in: Shutdown(CeaseAdminShutdown, "bye"), text: `6/2 (cease, administrative shutdown): "bye"`, want: 4},
 		{name: "text with control characters is quoted", in: Shutdown(CeaseAdminReset, "a\nb"), text: `6/4 (cease, administrative reset): "a\nb"`, want: 4},
+		{name: "hard reset", in: HardReset(Shutdown(CeaseAdminShutdown, "bye")), text: `6/9 (cease, hard reset): 6/2 (cease, administrative shutdown): "bye"`, want: 6},
+		{name: "hard reset without content", in: Notification{CodeCease, CeaseHardReset, []byte{6}}, text: "6/9 (cease, hard reset): 6/0 (cease)", want: 1},
+		{name: "hard reset in a hard reset", in: HardReset(HardReset(Notification{Code: CodeHold})), text: "6/9 (cease, hard reset): 6/9 (cease, hard reset)", want: 4},
+		{name: "BFD down", in: Notification{Code: CodeCease, Subcode: CeaseBFDDown}, text: "6/10 (cease, BFD down)"},
+		{name: "too many routes", in: MaxPrefixes(EVPN, 50000), text: "6/1 (cease, maximum number of prefixes reached)", want: 7},
 		{name: "unknown cease", in: Notification{CodeCease, 99, nil}, text: "6/99 (cease)"},
 		{name: "too much data", in: Notification{CodeUpdate, 1, make([]byte, 5000)}, text: "3/1 (UPDATE message error)", want: 4096 - 21},
 	}
@@ -117,5 +123,46 @@ func TestParseNotificationRefusesShortBody(t *testing.T) {
 	t.Parallel()
 	if _, err := ParseNotification([]byte{6}); fault(err) != "session reset 1/2 " {
 		t.Errorf("got %q, want a session reset", fault(err))
+	}
+}
+
+func TestHardReset(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		in    Notification
+		inner Notification
+		ok    bool
+		text  string // communication
+	}{
+		{name: "of a shutdown", in: HardReset(Shutdown(CeaseAdminReset, "bye")), inner: Shutdown(CeaseAdminReset, "bye"), ok: true, text: "bye"},
+		{name: "of a hold timer", in: HardReset(Notification{Code: CodeHold}), inner: Notification{Code: CodeHold}, ok: true},
+		{name: "without content", in: Notification{Code: CodeCease, Subcode: CeaseHardReset}, inner: Notification{Code: CodeCease}, ok: true},
+		{name: "not one", in: Shutdown(CeaseAdminReset, "bye"), text: "bye"},
+		{name: "subcode 9 of another code", in: Notification{CodeUpdate, CeaseHardReset, []byte{6, 2}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			n, err := ParseNotification(tt.in.Message()[HeaderLen:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			inner, ok := n.Hard()
+			if diff := cmp.Diff(tt.inner, inner, cmpopts.EquateEmpty()); diff != "" || ok != tt.ok {
+				t.Errorf("hard %v, want %v; inside (-want +got):\n%s", ok, tt.ok, diff)
+			}
+			if diff := cmp.Diff(tt.text, n.Communication()); diff != "" {
+				t.Errorf("communication (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMaxPrefixesOctets(t *testing.T) {
+	t.Parallel()
+	want := Notification{CodeCease, CeaseMaxPrefixes, []byte{0, 25, 70, 0, 1, 0, 2}}
+	if diff := cmp.Diff(want, MaxPrefixes(EVPN, 65538)); diff != "" {
+		t.Errorf("notification (-want +got):\n%s", diff)
 	}
 }

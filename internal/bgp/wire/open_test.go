@@ -86,7 +86,9 @@ func TestParseOpen(t *testing.T) {
 			name: "OK all capabilities", in: gobgpOpen(t, 23456, allCapabilities()...),
 			want: Open{
 				AS: 4200000001, HoldTime: 90, RouterID: id, Families: []Family{{1, 1}, EVPN, VPNv6},
-				FourOctetAS: true, RouteRefresh: true, ExtendedMessage: true,
+				FourOctetAS: true, RouteRefresh: true, EnhancedRefresh: true, ExtendedMessage: true,
+				GracefulRestart: &GracefulRestart{Restarting: true, Notification: true, Time: 120, Families: []ForwardingState{{EVPN, true}}},
+				LongLived:       []LongLived{{EVPN, true, 3600}}, NextHops: []ExtendedNextHop{{VPNv4, 2}}, Hostname: "rr1.example.org",
 			},
 		},
 		{

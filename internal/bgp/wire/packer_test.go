@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -216,10 +217,11 @@ func TestPackerEndOfRIBStandsBetweenRuns(t *testing.T) {
 
 func TestPackerRefusesWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
-	raw := make([]byte, 4000)
+	raw := flowComponents(4000)
+	smallRaw := flowComponents(4)
 	flow := Route{NLRI: NLRI{Kind: KindFlowVPNv4, RD: testRD, Addr: digest(raw)}, Raw: raw}
-	small := Route{NLRI: NLRI{Kind: KindFlowVPNv4, RD: testRD, Addr: digest(raw[:4])}, Raw: raw[:4]}
-	big := attr(0xc0, attrExtComms, make([]byte, 800)...)
+	small := Route{NLRI: NLRI{Kind: KindFlowVPNv4, RD: testRD, Addr: digest(smallRaw)}, Raw: smallRaw}
+	big := append(bytes.Clone(attrMandatory), attr(0xc0, attrExtComms, make([]byte, 800)...)...)
 	p := NewPacker(MaxMessage)
 	p.Announce(FlowVPNv4, big, netip.Addr{})
 	got := []bool{p.Add(small), p.Add(flow), p.Add(small)}
@@ -294,5 +296,34 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 	})
 	if allocs != 0 || count == 0 {
 		t.Errorf("%v allocations for %d routes, want none", allocs, count)
+	}
+}
+
+func TestPackerKeepsRefreshInOrder(t *testing.T) {
+	t.Parallel()
+	nh := netip.MustParseAddr("192.0.2.1")
+	p := NewPacker(MaxMessage)
+	p.RouteRefresh(EVPN, RefreshBegin)
+	p.Announce(EVPN, LocalAttrs{NextHop: nh}.Build().Raw, nh)
+	p.Add(manyMACs(1)[0])
+	p.RouteRefresh(EVPN, RefreshEnd)
+	var got []string
+	for b := p.Flush(); len(b) > 0; {
+		typ, length, err := ParseHeader(b, MaxMessage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := typ.String()
+		if typ == MsgRouteRefresh {
+			f, subtype, err := ParseRouteRefresh(b[HeaderLen:length])
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += fmt.Sprint(" ", f, " ", subtype)
+		}
+		got, b = append(got, text), b[length:]
+	}
+	if diff := cmp.Diff([]string{"ROUTE-REFRESH l2vpn/evpn 1", "UPDATE", "ROUTE-REFRESH l2vpn/evpn 2"}, got); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
 	}
 }

@@ -5,22 +5,33 @@ package wire
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Path attribute type codes used here (IANA "BGP Path Attributes").
 const (
-	attrOrigin       = 1
-	attrASPath       = 2
-	attrNextHop      = 3
-	attrMED          = 4
-	attrLocalPref    = 5
-	attrCommunities  = 8
-	attrOriginatorID = 9
-	attrClusterList  = 10
-	attrMPReach      = 14
-	attrMPUnreach    = 15
-	attrExtComms     = 16
-	attrPMSI         = 22
+	attrOrigin          = 1
+	attrASPath          = 2
+	attrNextHop         = 3
+	attrMED             = 4
+	attrLocalPref       = 5
+	attrAtomicAggregate = 6
+	attrAggregator      = 7
+	attrCommunities     = 8
+	attrOriginatorID    = 9
+	attrClusterList     = 10
+	attrMPReach         = 14
+	attrMPUnreach       = 15
+	attrExtComms        = 16
+	attrAS4Path         = 17
+	attrAS4Aggregator   = 18
+	attrPMSI            = 22
+	attrTunnelEncap     = 23
+	attrIPv6ExtComms    = 25
+	attrAIGP            = 26
+	attrLargeComms      = 32
+	attrPrefixSID       = 40
+	attrSet             = 128
 )
 
 // Attribute flags (RFC 4271 §4.3).
@@ -63,56 +74,97 @@ func (u Update) EndOfRIB() (Family, bool) {
 // ParseUpdate splits the body of an UPDATE message. IPv4 unicast routes outside
 // of the multiprotocol attributes are ignored: that family is never negotiated.
 // Scratch is a buffer to be reused for Update.Attrs.
+//
+// With an error of class DisableFamily, one multiprotocol attribute is of no use
+// and left out of the Update, and the rest of it is to be used all the same.
+// With a SessionReset nothing is.
 func ParseUpdate(body, scratch []byte) (Update, *Error) {
-	attrs, err := attributeField(body)
+	attrs, unicast, err := updateFields(body)
 	if err != nil {
 		return Update{}, err
 	}
 	u := Update{Attrs: scratch[:0]}
-	var seen [4]uint64
+	var seen attrTypes
+	var disabled *Error
 	for len(attrs) > 0 {
-		_, typ, value, size, ok := splitAttr(attrs)
+		flags, typ, value, size, ok := splitAttr(attrs)
 		if !ok {
-			// RFC 7606 §4: the rest is lost, but MP_REACH may be in it only if it
-			// was not first; with neither seen there is nothing to withdraw.
-			if !u.Reach.Present && !u.Unreach.Present {
-				return u, newError(SessionReset, CodeUpdate, updMalformedList, nil, "path attributes cut off")
+			u.Withdraw = attrCutOff(attrs)
+			if !seen.has(attrMPReach) && !unicast {
+				// RFC 7606 §5.2: what was lost may have been MP_REACH_NLRI.
+				return Update{}, newError(SessionReset, CodeUpdate, updMalformedList, nil, "%s, without any routes before", u.Withdraw.Text)
 			}
-			u.Withdraw = newError(TreatAsWithdraw, CodeUpdate, updAttrLength, nil, "path attribute cut off")
-			return u, nil
+			break
 		}
-		dup := seen[typ/64]&(1<<(typ%64)) != 0
-		seen[typ/64] |= 1 << (typ % 64)
-		switch {
-		case dup && (typ == attrMPReach || typ == attrMPUnreach):
-			return u, newError(SessionReset, CodeUpdate, updMalformedList, nil, "attribute %d appears twice", typ)
+		switch dup := seen.add(typ); {
+		case typ == attrMPReach || typ == attrMPUnreach:
+			if dup { // RFC 7606 §3 g
+				return Update{}, newError(SessionReset, CodeUpdate, updMalformedList, nil, "%s appears twice: want once", attrName(typ))
+			}
+			err := u.parseMP(flags, typ, value)
+			if err != nil && (err.Class == SessionReset || disabled != nil && disabled.Family != err.Family) {
+				err.Class = SessionReset
+				return Update{}, err
+			}
+			disabled = stronger(disabled, err)
 		case dup: // RFC 7606 §3 g: all but the first are discarded
-		case typ == attrMPReach:
-			err = u.parseReach(value)
-		case typ == attrMPUnreach:
-			err = u.parseUnreach(value)
 		default:
 			u.Attrs = append(u.Attrs, attrs[:size]...)
 		}
-		if err != nil {
-			return u, err
-		}
 		attrs = attrs[size:]
 	}
-	return u, nil
+	if u.Reach.Present && u.Withdraw == nil {
+		u.Withdraw = seen.missing()
+	}
+	return u, disabled
 }
 
-// attributeField returns the path attributes of an UPDATE body.
-func attributeField(body []byte) ([]byte, *Error) {
-	if len(body) >= 2 {
-		if withdrawn := 2 + int(binary.BigEndian.Uint16(body)); len(body) >= withdrawn+2 {
-			total := withdrawn + 2 + int(binary.BigEndian.Uint16(body[withdrawn:]))
-			if len(body) >= total {
-				return body[withdrawn+2 : total], nil
-			}
+// attrTypes is a set of attribute types.
+type attrTypes [4]uint64
+
+func (s *attrTypes) has(typ byte) bool { return s[typ/64]&(1<<(typ%64)) != 0 }
+
+// add adds a type and tells whether it was there before.
+func (s *attrTypes) add(typ byte) bool {
+	dup := s.has(typ)
+	s[typ/64] |= 1 << (typ % 64)
+	return dup
+}
+
+// missing returns the error of a well-known attribute that announced routes must
+// have (RFC 7606 §3 d). NEXT_HOP is in MP_REACH_NLRI; LOCAL_PREF has a default.
+func (s *attrTypes) missing() *Error {
+	for _, typ := range []byte{attrOrigin, attrASPath} {
+		if !s.has(typ) {
+			return newError(TreatAsWithdraw, CodeUpdate, updMissingAttr, []byte{typ}, "%s is missing", attrName(typ))
 		}
 	}
-	return nil, newError(SessionReset, CodeUpdate, updMalformedList, nil, "lengths in UPDATE exceed the message")
+	return nil
+}
+
+// updateFields returns the path attributes of an UPDATE body, and whether there
+// are IPv4 unicast routes behind them (RFC 4271 §4.3; errors RFC 7606 §3 b).
+func updateFields(body []byte) (attrs []byte, unicast bool, err *Error) {
+	rest, ok := body, false
+	if _, rest, ok = cutField(rest); !ok {
+		return nil, false, newError(SessionReset, CodeUpdate, updMalformedList, nil, "Withdrawn Routes Length exceeds the UPDATE of %d octets", len(body))
+	}
+	if attrs, rest, ok = cutField(rest); !ok {
+		return nil, false, newError(SessionReset, CodeUpdate, updMalformedList, nil, "Total Path Attribute Length exceeds the UPDATE of %d octets", len(body))
+	}
+	return attrs, len(rest) > 0, nil
+}
+
+// cutField splits a field with a 16-bit length before it off b.
+func cutField(b []byte) (field, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return nil, nil, false
+	}
+	end := 2 + int(binary.BigEndian.Uint16(b))
+	if len(b) < end {
+		return nil, nil, false
+	}
+	return b[2:end], b[end:], true
 }
 
 // splitAttr splits the first attribute off b; size is its length with header.
@@ -133,26 +185,41 @@ func splitAttr(b []byte) (flags, typ byte, value []byte, size int, ok bool) {
 	return b[0], b[1], b[head : head+length], head + length, true
 }
 
-func (u *Update) parseReach(v []byte) *Error {
-	if len(v) < 5 || len(v) < 5+int(v[3]) {
-		return newError(SessionReset, CodeUpdate, updOptionalAttr, nil, "MP_REACH_NLRI of %d octets is cut off", len(v))
+// parseMP reads MP_REACH_NLRI or MP_UNREACH_NLRI (RFC 4760 §3, §4). Once the
+// family is known, a fault concerns that family only (RFC 7606 §5.3, §7.11).
+func (u *Update) parseMP(flags, typ byte, v []byte) *Error {
+	if len(v) < 3 {
+		return newError(SessionReset, CodeUpdate, updOptionalAttr, nil, "%s of %d octets: want at least 3", attrName(typ), len(v))
 	}
 	f := Family{binary.BigEndian.Uint16(v), v[2]}
+	if flags&transitive != nonTransitive {
+		return disable(f, "%s of %s with flags %#02x: want %#02x in %#02x", attrName(typ), f, flags, byte(nonTransitive), byte(transitive))
+	}
+	if typ == attrMPUnreach {
+		u.Unreach = MPNLRI{true, f, v[3:]}
+		return nil
+	}
+	if len(v) < 5 || len(v) < 5+int(v[3]) {
+		return disable(f, "MP_REACH_NLRI of %s cut off: %d octets", f, len(v))
+	}
 	nh, ok := parseNextHop(f, v[4:4+int(v[3])])
-	if !ok {
-		return newError(SessionReset, CodeUpdate, updOptionalAttr, nil, "MP_REACH_NLRI of %s with a next hop of %d octets", f, v[3])
+	if !ok && slices.Contains(Families, f) {
+		return disable(f, "MP_REACH_NLRI of %s with a next hop of %d octets: want %s", f, v[3], nextHopSizes(f))
 	}
 	u.NextHop = nh
 	u.Reach = MPNLRI{true, f, v[5+int(v[3]):]}
 	return nil
 }
 
-func (u *Update) parseUnreach(v []byte) *Error {
-	if len(v) < 3 {
-		return newError(SessionReset, CodeUpdate, updOptionalAttr, nil, "MP_UNREACH_NLRI of %d octets", len(v))
+// nextHopSizes lists the lengths that parseNextHop takes.
+func nextHopSizes(f Family) string {
+	switch f.SAFI {
+	case 128:
+		return "4, 12, 16, 24, 32 or 48"
+	case 134:
+		return "0, 4, 16 or 32"
 	}
-	u.Unreach = MPNLRI{true, Family{binary.BigEndian.Uint16(v), v[2]}, v[3:]}
-	return nil
+	return "4, 16 or 32"
 }
 
 // parseNextHop reads a next hop of any family: with or without a leading RD
@@ -300,6 +367,13 @@ func (p *Packer) closeMessage() {
 func (p *Packer) EndOfRIB(f Family) {
 	p.closeMessage()
 	p.buf = append(p.buf, EndOfRIBMessage(f)...)
+}
+
+// RouteRefresh adds a ROUTE-REFRESH message (RFC 2918, RFC 7313), behind what was
+// added before.
+func (p *Packer) RouteRefresh(f Family, subtype uint8) {
+	p.closeMessage()
+	p.buf = appendRefresh(p.buf, f, subtype)
 }
 
 // Flush returns the messages built so far and forgets them; the slice is valid

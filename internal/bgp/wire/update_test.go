@@ -26,8 +26,12 @@ func mpReach(f Family, nh, nlri []byte) []byte {
 	return append(append(append(b, nh...), 0), nlri...)
 }
 
+// attrMandatory has what announced routes cannot be without.
+var attrMandatory = append(bytes.Clone(attrIGP), attrPath...)
+
 var (
 	attrIGP   = attr(flagTransitive, attrOrigin, 0)
+	attrPath  = attr(flagTransitive, attrASPath)
 	attrPref  = attr(flagTransitive, attrLocalPref, 0, 0, 0, 100)
 	attrPref2 = attr(flagTransitive, attrLocalPref, 0, 0, 0, 200)
 	attrReach = attr(flagOptional, attrMPReach, mpReach(EVPN, []byte{192, 0, 2, 1}, []byte{11, 0})...)
@@ -47,19 +51,19 @@ func TestParseUpdate(t *testing.T) {
 		err  string
 	}{
 		{name: "OK empty", in: updateBody()},
-		{name: "OK announce", in: updateBody(attrIGP, attrReach, attrPref), want: Update{Attrs: append(bytes.Clone(attrIGP), attrPref...), Reach: reach, NextHop: nh}},
+		{name: "OK announce", in: updateBody(attrIGP, attrReach, attrPref, attrPath), want: Update{Attrs: bytes.Join([][]byte{attrIGP, attrPref, attrPath}, nil), Reach: reach, NextHop: nh}},
 		{name: "OK withdraw with attributes", in: updateBody(attrIGP, attrDown), want: Update{Attrs: attrIGP, Unreach: reach}},
-		{name: "OK both", in: updateBody(attrDown, attrReach), want: Update{Reach: reach, Unreach: reach, NextHop: nh}},
-		{name: "OK extended length", in: updateBody(long, attrReach), want: Update{Attrs: long, Reach: reach, NextHop: nh}},
+		{name: "OK both", in: updateBody(attrDown, attrMandatory, attrReach), want: Update{Attrs: attrMandatory, Reach: reach, Unreach: reach, NextHop: nh}},
+		{name: "OK extended length", in: updateBody(attrMandatory, long, attrReach), want: Update{Attrs: append(bytes.Clone(attrMandatory), long...), Reach: reach, NextHop: nh}},
 		{
 			name: "OK extended length of a short attribute", in: updateBody([]byte{flagTransitive | flagExtLen, attrOrigin, 0, 1, 0}),
 			want: Update{Attrs: []byte{flagTransitive | flagExtLen, attrOrigin, 0, 1, 0}},
 		},
 		{name: "OK duplicate keeps the first", in: updateBody(attrPref, attrIGP, attrPref2), want: Update{Attrs: append(bytes.Clone(attrPref), attrIGP...)}},
 		{name: "OK duplicate of type 255", in: updateBody(attr(0xc0, 255, 1), attr(0xc0, 255, 2), attr(0xc0, 191, 3)), want: Update{Attrs: append(attr(0xc0, 255, 1), attr(0xc0, 191, 3)...)}},
-		{name: "OK IPv4 unicast routes around are ignored", in: append(append([]byte{0, 4, 24, 192, 0, 2}, updateBody(attrReach)[2:]...), 24, 203, 0, 113), want: Update{Reach: reach, NextHop: nh}},
+		{name: "OK IPv4 unicast routes around are ignored", in: append(append([]byte{0, 4, 24, 192, 0, 2}, updateBody(attrReach, attrMandatory)[2:]...), 24, 203, 0, 113), want: Update{Attrs: attrMandatory, Reach: reach, NextHop: nh}},
 		{name: "withdraw: cut off after reach", in: updateBody(attrReach, []byte{0x40, 5, 4, 0}), want: Update{Reach: reach, NextHop: nh}, cut: "treat-as-withdraw 3/5 "},
-		{name: "withdraw: cut off in a header after unreach", in: updateBody(attrDown, []byte{0x40}), want: Update{Unreach: reach}, cut: "treat-as-withdraw 3/5 "},
+		{name: "bad cut off in a header after unreach", in: updateBody(attrDown, []byte{0x40}), err: "session reset 3/1 "},
 		{name: "withdraw: cut off in an extended length", in: updateBody(attrReach, []byte{0x50, 1, 0}), want: Update{Reach: reach, NextHop: nh}, cut: "treat-as-withdraw 3/5 "},
 		{name: "bad short body", in: []byte{0, 0, 0}, err: "session reset 3/1 "},
 		{name: "bad withdrawn length", in: []byte{0, 1, 0, 0}, err: "session reset 3/1 "},
@@ -68,8 +72,8 @@ func TestParseUpdate(t *testing.T) {
 		{name: "bad two reach", in: updateBody(attrReach, attrReach), err: "session reset 3/1 "},
 		{name: "bad two unreach", in: updateBody(attrDown, attrIGP, attrDown), err: "session reset 3/1 "},
 		{name: "bad empty reach", in: updateBody(attr(0x80, 14)), err: "session reset 3/9 "},
-		{name: "bad reach without reserved octet", in: updateBody(attr(0x80, 14, 0, 25, 70, 4, 192, 0, 2, 1)), err: "session reset 3/9 "},
-		{name: "bad reach next hop cut off", in: updateBody(attr(0x80, 14, 0, 25, 70, 5, 192, 0, 2, 1)), err: "session reset 3/9 "},
+		{name: "bad reach without reserved octet", in: updateBody(attr(0x80, 14, 0, 25, 70, 4, 192, 0, 2, 1)), err: "AFI/SAFI disable 3/9 "},
+		{name: "bad reach next hop cut off", in: updateBody(attr(0x80, 14, 0, 25, 70, 5, 192, 0, 2, 1)), err: "AFI/SAFI disable 3/9 "},
 		{name: "bad short unreach", in: updateBody(attr(0x80, 15, 0, 25)), err: "session reset 3/9 "},
 	}
 	for _, tt := range tests {
@@ -155,13 +159,13 @@ func TestNextHops(t *testing.T) {
 		{name: "OK VPNv6 12", family: VPNv6, in: join(rd, v4), want: "192.0.2.1"},
 		{name: "OK FlowSpec 0", family: FlowVPNv4},
 		{name: "OK FlowSpec 4", family: FlowVPNv4, in: v4, want: "192.0.2.1"},
-		{name: "bad EVPN 0", family: EVPN, err: "session reset 3/9 "},
-		{name: "bad VPNv4 0", family: VPNv4, err: "session reset 3/9 "},
-		{name: "bad EVPN 5", family: EVPN, in: make([]byte, 5), err: "session reset 3/9 "},
-		{name: "bad EVPN 12", family: EVPN, in: join(rd, v4), err: "session reset 3/9 "},
-		{name: "bad EVPN 40", family: EVPN, in: make([]byte, 40), err: "session reset 3/9 "},
-		{name: "bad VPNv6 40", family: VPNv6, in: join(rd, v6, local), err: "session reset 3/9 "},
-		{name: "bad VPNv4 8", family: VPNv4, in: rd, err: "session reset 3/9 "},
+		{name: "bad EVPN 0", family: EVPN, err: "AFI/SAFI disable 3/9 "},
+		{name: "bad VPNv4 0", family: VPNv4, err: "AFI/SAFI disable 3/9 "},
+		{name: "bad EVPN 5", family: EVPN, in: make([]byte, 5), err: "AFI/SAFI disable 3/9 "},
+		{name: "bad EVPN 12", family: EVPN, in: join(rd, v4), err: "AFI/SAFI disable 3/9 "},
+		{name: "bad EVPN 40", family: EVPN, in: make([]byte, 40), err: "AFI/SAFI disable 3/9 "},
+		{name: "bad VPNv6 40", family: VPNv6, in: join(rd, v6, local), err: "AFI/SAFI disable 3/9 "},
+		{name: "bad VPNv4 8", family: VPNv4, in: rd, err: "AFI/SAFI disable 3/9 "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

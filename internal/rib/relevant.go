@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rib
+
+import (
+	"slices"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+)
+
+// families returns what a table with this view takes routes from.
+func (v View) families() []wire.Family {
+	if v == EVI {
+		return []wire.Family{wire.EVPN}
+	}
+	return []wire.Family{wire.VPNv4, wire.VPNv6}
+}
+
+// viewsOf returns the views, as bits, whose tables take routes of a kind.
+func viewsOf(k wire.Kind) (bits uint8) {
+	for _, v := range []View{EVI, VRF} {
+		if slices.Contains(v.families(), k.Family()) {
+			bits |= 1 << v
+		}
+	}
+	return bits
+}
+
+// KeepRelevant makes the RIB keep of a peer's routes only those that a table
+// imports (by route target and family), and RTC routes. Ask is called with a
+// family when a table begins to import a route target: routes of the peer that
+// were not kept may matter now. It runs with the RIB's lock held. Nil ends the
+// mode; routes kept so far stay.
+func (r *RIB) KeepRelevant(src SourceID, ask func(wire.Family)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sources[src].ask = ask
+}
+
+// relevant tells whether a table imports routes of a kind with these attributes.
+// The answer is kept in the set until tables import something else.
+func (r *RIB) relevant(set *Set, k wire.Kind) bool {
+	if k == wire.KindRTC {
+		return true
+	}
+	if set.relevantAt != r.imports+1 {
+		set.relevantAt, set.views = r.imports+1, 0
+		for _, rt := range set.RTs {
+			if t := r.byRT[rt]; t != nil {
+				for _, table := range t.tables {
+					set.views |= 1 << table.View
+				}
+			}
+		}
+	}
+	return set.views&viewsOf(k) != 0
+}
+
+// askFor asks the peers whose irrelevant routes are not kept for what a table
+// with this view takes.
+func (r *RIB) askFor(v View) {
+	for i := range r.sources {
+		if ask := r.sources[i].ask; ask != nil {
+			for _, f := range v.families() {
+				ask(f)
+			}
+		}
+	}
+}
+
+// forgetIrrelevant withdraws the paths of a set that no table imports any more
+// and that are not to be kept then.
+func (r *RIB) forgetIrrelevant(set *Set) {
+	for at := set.paths; at != 0; {
+		k := r.paths.Key(at - 1)
+		at = r.paths.At(at - 1).next
+		if r.sources[k.source].ask != nil && !r.relevant(set, k.nlri.Kind) {
+			r.withdraw(k.source, k.nlri)
+		}
+	}
+}
+
+// imports tells whether a table of this view imports the route target.
+func (t *target) imports(v View) bool {
+	return slices.ContainsFunc(t.tables, func(o *Table) bool { return o.View == v })
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rib
+
+import "github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+
+// Staleness tells whether the peer that announced a path still stands by it.
+type Staleness uint8
+
+// Stages of staleness.
+const (
+	// Fresh paths were announced in the peer's present session.
+	Fresh Staleness = iota
+	// Stale paths wait for the peer to announce them again (RFC 4724 §4.2, RFC
+	// 7313 §4). They are used like fresh ones.
+	Stale
+	// LongLivedStale paths are used only where there is nothing else (RFC 9494 §4.3).
+	LongLivedStale
+)
+
+// String returns the word of the looking glass.
+func (s Staleness) String() string {
+	return [...]string{"fresh", "stale", "long-lived stale"}[s]
+}
+
+// MarkStale marks the fresh paths of a source in some families stale. The next
+// announcement of a path makes it fresh.
+func (r *RIB) MarkStale(src SourceID, families ...wire.Family) {
+	r.eachOf(src, families, func(_ uint32, _ wire.NLRI, p *path) {
+		if p.stale == Fresh {
+			p.stale = Stale
+		}
+	})
+}
+
+// MarkLongLived makes the stale paths of a source in some families long-lived
+// stale, and withdraws those that carry NO_LLGR (RFC 9494 §4.2).
+func (r *RIB) MarkLongLived(src SourceID, families ...wire.Family) {
+	r.eachOf(src, families, func(pos uint32, n wire.NLRI, p *path) {
+		set := r.live[p.set]
+		switch {
+		case p.stale != Stale:
+		case set.NoLLGR:
+			r.withdraw(src, n)
+		default:
+			p.stale = LongLivedStale
+			for _, t := range set.tables {
+				t.touch(n, set)
+			}
+		}
+	})
+}
+
+// PurgeStale withdraws the paths of a source in some families that are not fresh.
+func (r *RIB) PurgeStale(src SourceID, families ...wire.Family) {
+	r.eachOf(src, families, func(_ uint32, n wire.NLRI, p *path) {
+		if p.stale != Fresh {
+			r.withdraw(src, n)
+		}
+	})
+}
