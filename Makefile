@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What the product needs at run time, and what the tests need beside it.
 RUN_PACKAGES := iproute2 iputils-ping
 TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev tcpdump curl procps bridge-utils \
-	frr gobgpd python3-networking-bagpipe python3-exabgp
+	frr gobgpd python3-networking-bagpipe python3-exabgp bird2 exabgp openbgpd
 
 export CGO_ENABLED ?= 0
 

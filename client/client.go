@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package client talks to the REST API of bagpipe-bgp: it attaches and detaches
-// endpoints, reads the looking glass and asks whether the daemon is ready.
+// endpoints, operates BGP peers, reads the looking glass and asks whether the
+// daemon is ready.
 //
 // A Client is made by New and may be used by several goroutines at once. A
 // reply other than 200 comes back as an *Error; trouble on the way there (no

@@ -10,7 +10,8 @@ import (
 )
 
 // Error is a refusal by the daemon. A Code of 400 means that the request is
-// wrong and that nothing was changed; 404 that there is no such object.
+// wrong and that nothing was changed; 404 that there is no such object; 409 that
+// the object is in a state in which the request cannot be carried out.
 type Error struct {
 	// Code is the HTTP status.
 	Code int `json:"code"`

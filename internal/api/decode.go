@@ -30,15 +30,15 @@ type body struct {
 // of other objects, and the encoder has a limit of its own.
 const maxDepth = 100
 
-// readBody reads the JSON object of a request.
-func readBody(r io.Reader) (*body, error) {
+// readBody reads the JSON object of a request; what names its content in errors.
+func readBody(r io.Reader, what string) (*body, error) {
 	b := &body{}
 	dec := json.NewDecoder(r)
 	if err := dec.Decode(&b.members); err != nil {
-		return nil, fmt.Errorf("no local port details received: want a JSON object: %w", err)
+		return nil, fmt.Errorf("no %s received: want a JSON object: %w", what, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("no local port details received: text after the JSON object")
+		return nil, fmt.Errorf("no %s received: text after the JSON object", what)
 	}
 	for name, v := range b.members {
 		if depth(v) > maxDepth {

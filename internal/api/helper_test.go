@@ -61,6 +61,12 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 // newServer returns a server; with peers, it has neighbours that never connect.
 func newServer(tb testing.TB, peers ...string) *server {
 	tb.Helper()
+	return newServerWith(tb, nil, peers...)
+}
+
+// newServerWith is newServer with another configuration of the speaker.
+func newServerWith(tb testing.TB, change func(*speaker.Config), peers ...string) *server {
+	tb.Helper()
 	book := &logbook.Book{}
 	n := api.Node{
 		RIB: rib.New(), Logs: book, Log: slog.New(book.Handler(slog.DiscardHandler)), Version: "1.2.3", Started: time.Now(),
@@ -86,6 +92,9 @@ func newServer(tb testing.TB, peers ...string) *server {
 	}
 	for _, p := range peers {
 		cfg.Peers = append(cfg.Peers, speaker.PeerConfig{Addr: addr(p), Port: 179})
+	}
+	if change != nil {
+		change(&cfg)
 	}
 	if n.Speaker, err = speaker.New(cfg, n.RIB); err != nil {
 		tb.Fatal(err)

@@ -199,6 +199,9 @@ func routeObject(p rib.Path, source bool) object {
 	if family != wire.RTC && family.SAFI != 134 {
 		o = append(o, member{"route_targets", targetTexts(p.Attrs.RTs)})
 	}
+	if p.Stale != rib.Fresh {
+		o = append(o, member{"stale", p.Stale.String()})
+	}
 	return object{{p.Text(p.Attrs.NextHop), o}}
 }
 

@@ -3,17 +3,15 @@
 package api
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/bagpipe-vpn/bagpipe/internal/bgp/session"
-	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
@@ -131,13 +129,29 @@ func levelText(l slog.Level) string {
 }
 
 func (s *Server) bgpTree() any {
-	return object{
+	o := object{
 		{"peers", subtree(s.peers)},
 		{"routes", subtree(s.routes)},
 		{"workers", subtree(s.workers)},
 		{"route_counts", s.routeCounts()},
 		{"adv_routes", subtree(func() any { return routeList(s.RIB.Paths(rib.FromSource(managerSource)), true) })},
 	}
+	if s.Monitoring != nil {
+		o = append(o, member{"monitoring", subtree(s.monitoring)})
+	}
+	return o
+}
+
+// monitoring lists the BMP stations.
+func (s *Server) monitoring() any {
+	out := []object{}
+	for _, st := range s.stations() {
+		out = append(out, object{
+			{"station", st.Station}, {"connected", st.Connected}, {"since", st.Since.Format(timeLayout)}, {"connections", st.Connections},
+			{"messages_sent", st.Messages}, {"bytes_sent", st.Bytes}, {"routes_sent", st.Routes}, {"last_error", orNil(st.LastError)},
+		})
+	}
+	return out
 }
 
 // managerSource is the source of the RTC routes that the daemon makes.
@@ -154,64 +168,11 @@ func (s *Server) peers() any {
 	return c
 }
 
-func (s *Server) peer(n *speaker.Neighbour) any {
-	cfg, st := n.Config(), n.Status()
-	up := st.State == session.Established
-	peerAS := any(nil)
-	hold := int(cfg.HoldTime)
-	families := []string{}
-	if up {
-		peerAS, hold = st.Negotiated.PeerAS, int(st.Negotiated.HoldTime.Seconds())
-		for _, f := range st.Negotiated.Families {
-			families = append(families, familyText(f))
-		}
-	}
-	return object{
-		{"peeringAddresses", object{{"peer_address", cfg.Peer.String()}, {"local_address", cfg.Local.String()}}},
-		{"as_info", object{{"local", cfg.LocalAS}, {"peer", peerAS}}},
-		{"rtc", object{{"active", up && slices.Contains(st.Negotiated.Families, wire.RTC)}, {"enabled", slices.Contains(cfg.Families, wire.RTC)}}},
-		{"active_families", families},
-		{"protocol", object{
-			{"state", st.State.String()}, {"previous_state", "(" + st.Previous.String() + ")"}, {"hold_time", hold},
-			{"last_transition_time", st.Since.Format(timeLayout)}, {"last_error", orNil(st.LastError)},
-			{"messages_received", messageCounts(st.ReceivedByType)}, {"messages_sent", messageCounts(st.SentByType)},
-		}},
-		{"name", n.Name},
-		{"internals", object{{"event queue length", 0}, {"subscriptions", n.Subscriptions()}}},
-		{"route_counts", object{{"received", familyCounts(n.Received())}, {"announced", familyCounts(n.Announced())}}},
-		{"adv_routes", subtree(func() any { return routeList(s.RIB.Paths(rib.FromSource(n.Name)), true) })},
-		{"logs", subtree(func() any { return s.logs(cfg.Peer.String(), false) })},
-	}
-}
-
 func orNil(s string) any {
 	if s == "" {
 		return nil
 	}
 	return s
-}
-
-// familyText is the form of the peer object, "(ipv4, mpls-vpn)".
-func familyText(f wire.Family) string {
-	return "(" + strings.Replace(f.String(), "/", ", ", 1) + ")"
-}
-
-func messageCounts(m map[wire.MsgType]uint64) object {
-	var o object
-	for t := wire.MsgOpen; t <= wire.MsgRouteRefresh; t++ {
-		o = append(o, member{t.String(), m[t]})
-	}
-	return o
-}
-
-func familyCounts(m map[wire.Family]int) object {
-	o := object{}
-	for _, f := range wire.Families {
-		if m[f] > 0 {
-			o = append(o, member{f.String(), m[f]})
-		}
-	}
-	return o
 }
 
 // workers lists all sources of routes by name, each with the object of the
@@ -291,7 +252,7 @@ func (s *Server) dataplane() any {
 			out := []object{}
 			for _, p := range s.Reconciler.Problems() {
 				out = append(out, object{
-					{"instance", p.Instance}, {"change", p.Change.String()}, {"error", p.Err.Error()},
+					{"instance", p.Instance}, {"count", p.Count}, {"change", p.Change.String()}, {"error", p.Err.Error()},
 					{"since", p.Since.Format(timeLayout)}, {"attempts", p.Attempts},
 				})
 			}
@@ -321,21 +282,28 @@ func (s *Server) driver(t dataplane.VPNType, d dataplane.Driver) any {
 
 // ready answers 200 when the node does its work, else 503 with what is wrong.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	problems := s.notReady()
+	code := http.StatusOK
+	if len(problems) > 0 {
+		code = http.StatusServiceUnavailable
+	}
+	writeJSON(w, code, object{{"ready", len(problems) == 0}, {"not_ready", problems}})
+}
+
+// notReady lists what keeps the node from doing its work.
+func (s *Server) notReady() []object {
 	problems := []object{}
 	note := func(name, reason string) {
 		problems = append(problems, object{{"name", name}, {"reason", reason}})
 	}
-	peers, up := s.Speaker.Neighbours(), 0
-	for _, n := range peers {
-		if n.Status().State == session.Established {
-			up++
-		}
-	}
-	if up == 0 {
-		for _, n := range peers {
+	if s.Speaker.Established() == 0 {
+		for _, n := range s.Speaker.Neighbours() {
 			st := n.Status()
 			reason := "session is " + st.State.String()
-			if st.LastError != "" {
+			switch {
+			case st.HeldDown != "":
+				reason += ", held down: " + st.HeldDown
+			case st.LastError != "":
 				reason += ": " + st.LastError
 			}
 			note("bgp peer "+n.Config().Peer.String(), reason)
@@ -343,12 +311,12 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 	for _, p := range s.Reconciler.Problems() {
 		if p.Attempts > 1 || time.Since(p.Since) > time.Second {
-			note("dataplane of instance "+p.Instance, p.Change.String()+": "+p.Err.Error())
+			what := p.Change.String()
+			if p.Count > 1 {
+				what += fmt.Sprintf(" and %d more", p.Count-1)
+			}
+			note("dataplane of instance "+p.Instance, what+": "+p.Err.Error())
 		}
 	}
-	code := http.StatusOK
-	if len(problems) > 0 {
-		code = http.StatusServiceUnavailable
-	}
-	writeJSON(w, code, object{{"ready", len(problems) == 0}, {"not_ready", problems}})
+	return problems
 }

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
+	"github.com/bagpipe-vpn/bagpipe/internal/bmp"
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
@@ -29,12 +32,21 @@ import (
 // maxBody bounds the body of a request, in octets.
 const maxBody = 1 << 20
 
+// A reader that takes less than writeChunk octets of a reply in stallLimit is cut
+// off: what it keeps waiting is in memory.
+const (
+	writeChunk = 1 << 20
+	stallLimit = 30 * time.Second
+)
+
 // Node is the daemon as the API sees it.
 type Node struct {
 	Manager    *vpn.Manager
 	RIB        *rib.RIB
 	Speaker    *speaker.Speaker
 	Reconciler *dataplane.Reconciler
+	// Monitoring returns the state of the BMP stations; nil: there are none.
+	Monitoring func() []bmp.Status
 	Settings   []config.Section // effective configuration, for the looking glass
 	Logs       *logbook.Book
 	Log        *slog.Logger
@@ -48,6 +60,7 @@ type Server struct {
 	ping     *big.Int
 	requests *prometheus.HistogramVec
 	mux      *http.ServeMux
+	stall    time.Duration // stallLimit
 }
 
 // New returns a Server.
@@ -58,12 +71,13 @@ func New(n Node) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Node: n, ping: ping.Add(ping, big.NewInt(1)), mux: http.NewServeMux()}
+	s := &Server{Node: n, ping: ping.Add(ping, big.NewInt(1)), mux: http.NewServeMux(), stall: stallLimit}
 	registry := s.metrics()
 	s.mux.HandleFunc("/{$}", s.index)
 	s.mux.HandleFunc("/ping", s.answerPing)
 	s.mux.HandleFunc("/attach_localport", s.change(s.attach))
 	s.mux.HandleFunc("/detach_localport", s.change(s.detach))
+	s.mux.HandleFunc("/bgp/peers/{address}/{operation}", s.operate)
 	s.mux.HandleFunc("/looking-glass", s.lookingGlass)
 	s.mux.HandleFunc("/looking-glass/", s.lookingGlass)
 	s.mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, "ok") })
@@ -78,7 +92,7 @@ func New(n Node) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK}
+	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK, stall: s.stall}
 	defer func() {
 		if p := recover(); p != nil {
 			s.Log.Error("panic while serving a request", "path", r.URL.Path, "panic", p)
@@ -99,7 +113,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func resource(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
-	case "ping", "attach_localport", "detach_localport", "looking-glass", "healthz", "readyz", "metrics":
+	case "ping", "attach_localport", "detach_localport", "bgp", "looking-glass", "healthz", "readyz", "metrics":
 		return "/" + first
 	}
 	return "other"
@@ -107,13 +121,27 @@ func resource(path string) string {
 
 type statusRecorder struct {
 	http.ResponseWriter
-	code int
+	code  int
+	stall time.Duration
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (r *statusRecorder) WriteHeader(code int) {
 	r.code = code
 	r.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (r *statusRecorder) Write(b []byte) (written int, err error) {
+	control := http.NewResponseController(r.ResponseWriter)
+	for chunk := range slices.Chunk(b, writeChunk) {
+		_ = control.SetWriteDeadline(time.Now().Add(r.stall)) // a recorder of a test has none
+		n, err := r.ResponseWriter.Write(chunk)
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 // Serve answers requests on l until ctx ends.
@@ -135,13 +163,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		code, b = http.StatusInternalServerError, []byte(`{"code":500,"title":"Internal Server Error","description":"cannot encode the reply"}`)
+	var b bytes.Buffer
+	if err := encode(&b, v); err != nil {
+		code = http.StatusInternalServerError
+		b.Reset()
+		b.WriteString(`{"code":500,"title":"Internal Server Error","description":"cannot encode the reply"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(b)
+	_, _ = w.Write(b.Bytes())
 }
 
 func writeError(w http.ResponseWriter, code int, description string) {
@@ -180,7 +210,7 @@ func (s *Server) change(f func(context.Context, *body) error) http.HandlerFunc {
 			writeJSON(w, http.StatusOK, object{})
 			return
 		}
-		b, err := readBody(r.Body)
+		b, err := readBody(r.Body, "local port details")
 		if err != nil {
 			writeError(w, http.StatusBadRequest, "API error: "+err.Error())
 			return
@@ -196,11 +226,14 @@ type badRequest struct{ error }
 func (s *Server) answer(w http.ResponseWriter, err error) {
 	var bad badRequest
 	var refused *vpn.RequestError
+	var state conflict
 	switch {
 	case err == nil:
 		writeJSON(w, http.StatusOK, nil)
 	case errors.As(err, &bad), errors.As(err, &refused):
 		writeError(w, http.StatusBadRequest, "API error: "+err.Error())
+	case errors.As(err, &state):
+		writeError(w, http.StatusConflict, "API error: "+err.Error())
 	default:
 		s.Log.Warn("request failed", "err", err)
 		writeError(w, http.StatusInternalServerError, err.Error())

@@ -17,28 +17,49 @@ type member struct {
 	value any
 }
 
-// MarshalJSON implements json.Marshaler.
-func (o object) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, m := range o {
+// encode appends the JSON of a value. Objects are written in one pass: through
+// json.Marshal the text of each would be checked and copied once for each that it
+// is in, which a table with many routes makes felt.
+func encode(b *bytes.Buffer, v any) error {
+	switch v := v.(type) {
+	case object:
+		b.WriteByte('{')
+		for i, m := range v {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if err := encode(b, m.name); err != nil {
+				return err
+			}
+			b.WriteByte(':')
+			if err := encode(b, m.value); err != nil {
+				return err
+			}
+		}
+		b.WriteByte('}')
+		return nil
+	case []object:
+		return encodeList(b, v)
+	case []any:
+		return encodeList(b, v)
+	}
+	text, err := json.Marshal(v)
+	b.Write(text)
+	return err
+}
+
+func encodeList[T any](b *bytes.Buffer, list []T) error {
+	b.WriteByte('[')
+	for i, v := range list {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		name, err := json.Marshal(m.name)
-		if err != nil {
-			return nil, err
+		if err := encode(b, v); err != nil {
+			return err
 		}
-		value, err := json.Marshal(m.value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(value)
 	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
+	b.WriteByte(']')
+	return nil
 }
 
 // subtree is a part of the looking glass that is shown as a link and made when

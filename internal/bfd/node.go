@@ -108,7 +108,7 @@ func (n *Node) Add(c Config, changed func(Change)) (*Session, error) {
 	}
 	s := &Session{
 		node: n, config: c.normal(), changed: changed, in: make(chan packet, queueLen),
-		changes: make(chan Change, changesLen), stop: make(chan struct{}),
+		changes: make(chan Change, changesLen), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := n.register(s); err != nil {
 		return nil, fmt.Errorf("BFD session with %s: %w", c.Remote, err)

@@ -24,10 +24,10 @@ func TestValidate(t *testing.T) {
 		{func(*Config) {}, ""},
 		{func(c *Config) { c.Local = netip.Addr{} }, "local address invalid IP: a unicast"},
 		{func(c *Config) { c.Local = netip.IPv4Unspecified() }, "local address 0.0.0.0: a unicast"},
-		{func(c *Config) { c.Remote = netip.MustParseAddr("ff02::1") }, "remote address ff02::1: a unicast"},
-		{func(c *Config) { c.Remote = netip.MustParseAddr("2001:db8::1") }, "remote address 2001:db8::1: an address of the family of the local one, 192.0.2.1"},
-		{func(c *Config) { c.Remote = netip.MustParseAddr("::ffff:192.0.2.2") }, ""},
-		{func(c *Config) { c.Remote = netip.MustParseAddr("::ffff:192.0.2.1") }, "another than the local"},
+		{func(c *Config) { c.Remote = ip("ff02::1") }, "remote address ff02::1: a unicast"},
+		{func(c *Config) { c.Remote = ip("2001:db8::1") }, "remote address 2001:db8::1: an address of the family of the local one, 192.0.2.1"},
+		{func(c *Config) { c.Remote = ip("::ffff:192.0.2.2") }, ""},
+		{func(c *Config) { c.Remote = ip("::ffff:192.0.2.1") }, "another than the local"},
 		{func(c *Config) { c.Local, c.Remote = ip("2001:db8::1"), ip("fe80::1") }, "remote address fe80::1: link-local needs a zone or a device"},
 		{func(c *Config) { c.Local, c.Remote = ip("2001:db8::1"), ip("fe80::1%eth0") }, ""},
 		{func(c *Config) { c.Local, c.Remote, c.Device = ip("fe80::2"), ip("fe80::1"), "eth0" }, ""},
@@ -45,10 +45,12 @@ func TestValidate(t *testing.T) {
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%+v: error %v: want %q", c, err, tt.want)
 		}
-		if _, added := newNode(nil, newFabric()).Add(c, nil); err != nil && !errors.Is(added, errors.Unwrap(added)) {
-			t.Errorf("Add takes %+v", c)
-		} else if err == nil && added == nil {
-			continue
+		added, addErr := newNode(nil, newFabric()).Add(c, nil)
+		if (addErr == nil) != (err == nil) {
+			t.Errorf("%+v: error of Add %v: want as from Validate, %v", c, addErr, err)
+		}
+		if added != nil {
+			added.Close()
 		}
 	}
 }
@@ -73,51 +75,54 @@ func TestNormal(t *testing.T) {
 	}
 }
 
+var (
+	stranger   = ip("192.0.2.9")
+	rightDiscr = func(s *side, p *packet) { p.yours = s.vars.discr }
+	wrongDiscr = func(s *side, p *packet) { p.yours = s.vars.discr ^ 1 }
+)
+
+var dropCases = []struct {
+	name   string
+	change func(s *side, p *packet)
+	raw    func([]byte) []byte
+	from   netip.Addr
+	ttl    uint8
+	multi  bool // comes in at the multihop port
+	want   Reason
+	node   bool // counted there
+}{
+	{name: "good"},
+	{name: "known by discriminator", change: rightDiscr, from: stranger},
+	{name: "stranger", from: stranger, want: UnknownSession, node: true},
+	{name: "wrong discriminator", change: wrongDiscr, want: UnknownSession},
+	{name: "wrong discriminator of a stranger", change: wrongDiscr, from: stranger, want: UnknownSession, node: true},
+	{name: "by way of another port", change: rightDiscr, multi: true, want: UnknownSession, node: true},
+	{name: "no discriminator and Init", change: func(_ *side, p *packet) { p.state = Init }, want: BadState},
+	{name: "no discriminator and Up", change: func(_ *side, p *packet) { p.state = Up }, want: BadState},
+	{name: "no discriminator and AdminDown", change: func(_ *side, p *packet) { p.state = AdminDown }},
+	{name: "low TTL", ttl: 254, want: LowTTL},
+	{name: "no TTL", ttl: 0, want: LowTTL},
+	{name: "short", raw: func(b []byte) []byte { return b[:23] }, want: BadLength},
+	{name: "short, of a stranger", raw: func(b []byte) []byte { return b[:23] }, from: stranger, want: BadLength, node: true},
+	{name: "authenticated", raw: func(b []byte) []byte { b[1] |= bitAuth; b[3] = 26; return append(b, 0, 2) }, want: Authenticated},
+}
+
 // Packets that must not get to a session are counted, where it can be told at
 // the session with the sender.
 func TestDrops(t *testing.T) {
 	t.Parallel()
-	stranger, other := ip("192.0.2.9"), ip("192.0.2.8")
-	multihop := place{ourAddr, "", true}
-	good := packet{state: Down, mult: 3, mine: 77}
-	for _, tt := range []struct {
-		name   string
-		change func(s *side, p *packet)
-		raw    func([]byte) []byte
-		from   netip.Addr
-		ttl    uint8
-		at     *place
-		want   Reason
-		node   bool // counted there
-	}{
-		{name: "good"},
-		{name: "known by discriminator", change: func(s *side, p *packet) { p.yours = s.vars.discr }, from: stranger},
-		{name: "stranger", from: stranger, want: UnknownSession, node: true},
-		{name: "wrong discriminator", change: func(s *side, p *packet) { p.yours = s.vars.discr ^ 1 }, want: UnknownSession},
-		{name: "wrong discriminator of a stranger", change: func(s *side, p *packet) { p.yours = s.vars.discr ^ 1 }, from: stranger, want: UnknownSession, node: true},
-		{name: "by way of another port", change: func(s *side, p *packet) { p.yours = s.vars.discr }, at: &multihop, want: UnknownSession, node: true},
-		{name: "no discriminator and Init", change: func(_ *side, p *packet) { p.state = Init }, want: BadState},
-		{name: "no discriminator and Up", change: func(_ *side, p *packet) { p.state = Up }, want: BadState},
-		{name: "no discriminator and AdminDown", change: func(_ *side, p *packet) { p.state = AdminDown }},
-		{name: "low TTL", ttl: 254, want: LowTTL},
-		{name: "no TTL", ttl: 0, want: LowTTL},
-		{name: "short", raw: func(b []byte) []byte { return b[:23] }, want: BadLength},
-		{name: "short, of a stranger", raw: func(b []byte) []byte { return b[:23] }, from: other, want: BadLength, node: true},
-		{name: "authenticated", raw: func(b []byte) []byte { b[1] |= bitAuth; b[3] = 26; return append(b, 0, 2) }, want: Authenticated},
-	} {
+	for _, tt := range dropCases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			alone(t, nil, func(t *testing.T, s *side) {
-				p, at, from, ttl := good, s.place(), theirAddr, uint8(255)
+				p, at, from, ttl := packet{state: Down, mult: 3, mine: 77}, s.place(), theirAddr, uint8(255)
+				at.multihop = tt.multi
 				if tt.change != nil {
 					tt.change(s, &p)
 				}
 				b := p.append(nil)
 				if tt.raw != nil {
 					b = tt.raw(b)
-				}
-				if tt.at != nil {
-					at = *tt.at
 				}
 				if tt.from.IsValid() {
 					from = tt.from
@@ -187,14 +192,9 @@ func TestPlaces(t *testing.T) {
 		var all []*Session
 		for i, want := range []int{1, 2, 3, 3} {
 			c := config(ourAddr, theirAddr)
-			switch i {
-			case 1:
-				c.Multihop = true
-			case 2:
-				c.Device = "eth0"
-			case 3:
-				c.Remote = ip("192.0.2.3")
-			}
+			c.Multihop = i == 1
+			c.Device = []string{"", "", "eth0", ""}[i]
+			c.Remote = []netip.Addr{theirAddr, theirAddr, theirAddr, ip("192.0.2.3")}[i]
 			s, err := n.Add(c, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -202,16 +202,13 @@ func TestPlaces(t *testing.T) {
 			sockets(want)
 			all = append(all, s)
 		}
-		if _, err := n.Add(config(ourAddr, theirAddr), nil); err == nil || !strings.Contains(err.Error(), "192.0.2.2: there is one") {
-			t.Errorf("error %v for the second of a kind", err)
-		}
 		seen := map[uint32]bool{0: true}
 		for _, s := range all {
-			if d := s.Status().Discriminator; seen[d] {
+			d := s.Status().Discriminator
+			if seen[d] {
 				t.Errorf("discriminator %d is 0 or used twice", d)
-			} else {
-				seen[d] = true
 			}
+			seen[d] = true
 		}
 		var wg sync.WaitGroup
 		for _, s := range append(all, all...) {
@@ -222,6 +219,17 @@ func TestPlaces(t *testing.T) {
 		if len(n.byAddr)+len(n.byDiscr)+len(n.endpoints) > 0 {
 			t.Error("something is left in the node")
 		}
+	})
+}
+
+func TestAddTwice(t *testing.T) {
+	t.Parallel()
+	alone(t, nil, func(t *testing.T, s *side) {
+		_, err := s.Add(config(ourAddr, theirAddr), nil)
+		if err == nil || !strings.Contains(err.Error(), "192.0.2.2: there is one") {
+			t.Errorf("error %v for the second of a kind", err)
+		}
+		s.raise() // which did not disturb the first
 	})
 }
 

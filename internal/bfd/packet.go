@@ -78,7 +78,8 @@ func parse(b []byte) (packet, Reason) {
 
 // append writes the packet behind b, without authentication.
 func (p packet) append(b []byte) []byte {
-	flags := byte(p.state)<<6 | flag(p.poll, bitPoll) | flag(p.final, bitFinal) | flag(p.independent, bitIndependent) | flag(p.demand, bitDemand)
+	flags := byte(p.state)<<6 | flag(p.poll, bitPoll) | flag(p.final, bitFinal) |
+		flag(p.independent, bitIndependent) | flag(p.demand, bitDemand)
 	b = append(b, version<<5|byte(p.diag)&0x1f, flags, p.mult, packetLen)
 	b = binary.BigEndian.AppendUint32(b, p.mine)
 	b = binary.BigEndian.AppendUint32(b, p.yours)

@@ -33,7 +33,8 @@ type Session struct {
 
 	in      chan packet
 	changes chan Change
-	stop    chan struct{}
+	stop    chan struct{} // closed when Close begins
+	ended   chan struct{} // closed when Close has done its work
 	stopped sync.Once
 	wg      sync.WaitGroup
 
@@ -65,13 +66,18 @@ func (s *Session) start() {
 // by then are lost. So that function must not call Close. Another Close waits
 // for the first and does nothing.
 func (s *Session) Close() {
-	s.stopped.Do(func() {
-		s.node.forget(s)
-		close(s.stop)
-		s.wg.Wait()
-		_ = s.out.Close()
-		s.node.release(s.endpoint)
-	})
+	first := false
+	s.stopped.Do(func() { first = true })
+	if !first {
+		<-s.ended
+		return
+	}
+	defer close(s.ended)
+	s.node.forget(s)
+	close(s.stop)
+	s.wg.Wait()
+	_ = s.out.Close()
+	s.node.release(s.endpoint)
 }
 
 // Status returns a snapshot; it never waits for the network or the user.
@@ -124,12 +130,12 @@ func (s *Session) guard(f func()) {
 	f()
 }
 
-// survive ends a panic. Timers that were not set because of it get another go.
+// survive ends a panic. The timers that were not set because of it are set when
+// silent looks at them.
 func (s *Session) survive() {
 	if r := recover(); r != nil {
 		s.dropped.add(Panicked)
 		s.node.log.Error("panic in a BFD session", "remote", s.config.Remote, "panic", r, "stack", string(debug.Stack()))
-		s.tx.Reset(slowest)
 		s.detect.Reset(slowest)
 	}
 }

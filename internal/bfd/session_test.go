@@ -133,7 +133,7 @@ func TestDetection(t *testing.T) {
 				heard := time.Now()
 				time.Sleep(tt.want - 1)
 				wantChanges(t, s)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				got := s.take()
 				want := []Change{{Previous: Up, State: Down, RemoteState: Down, Diag: DetectionTimeExpired,
 					ControlPlaneIndependent: tt.last.independent, At: heard.Add(tt.want)}}

@@ -61,8 +61,8 @@ func (t *tool) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bagpipe",
 		Short: "Operate a bagpipe-bgp node",
-		Long: "bagpipe attaches endpoints to VPN instances of a bagpipe-bgp daemon, shows its state,\n" +
-			"and runs a small route reflector or a whole demo network for labs.",
+		Long: "bagpipe attaches endpoints to VPN instances of a bagpipe-bgp daemon, shows its state, operates\n" +
+			"its BGP peers, and runs a small route reflector or a whole demo network for labs.",
 		SilenceUsage: true, SilenceErrors: true,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -76,7 +76,7 @@ func (t *tool) root() *cobra.Command {
 	root.PersistentFlags().VarP(&t.output, "output", "o", "how to print results: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
 		[]string{string(outputText), string(outputJSON)}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(t.attachCommand(), t.detachCommand(), t.showCommand(),
+	root.AddCommand(t.attachCommand(), t.detachCommand(), t.showCommand(), t.peerCommand(),
 		t.rrCommand(), t.labCommand(), t.cleanupCommand(), t.versionCommand())
 	return root
 }

@@ -40,7 +40,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 // daemon stands in for bagpipe-bgp: a looking glass read from
-// testdata/daemon.json and the two calls that change things.
+// testdata/daemon.json and other such files, and the calls that change things.
 type daemon struct {
 	*httptest.Server
 	// posts are "path body" of the calls received.
@@ -49,15 +49,18 @@ type daemon struct {
 	refuse string
 }
 
-func newDaemon(t *testing.T) *daemon {
+// newDaemon returns a daemon; pages of later files take the place of earlier ones.
+func newDaemon(t *testing.T, more ...string) *daemon {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "daemon.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var pages map[string]json.RawMessage
-	if err := json.Unmarshal(text, &pages); err != nil {
-		t.Fatal(err)
+	for _, file := range append([]string{"daemon.json"}, more...) {
+		text, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, &pages); err != nil {
+			t.Fatal(err)
+		}
 	}
 	d := &daemon{}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

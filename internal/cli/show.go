@@ -27,15 +27,20 @@ func (t *tool) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [path...]",
 		Short: "Show the state of a daemon",
-		Long: "Show reads the looking glass of a daemon. summary, peers, instances, ports and routes are\n" +
+		Long: "Show reads the looking glass of a daemon. summary, peers, peer, instances, ports and routes are\n" +
 			"tables; any other path is printed as a tree, and without a path the top of the tree.",
-		Example: "  bagpipe show summary\n  bagpipe show routes evpn\n  bagpipe show vpns instances red best_routes\n" +
+		Example: "  bagpipe show summary\n  bagpipe show peer 192.0.2.1\n  bagpipe show routes evpn\n  bagpipe show vpns instances red best_routes\n" +
 			"  bagpipe -o json show bgp peers",
 		Args: cobra.ArbitraryArgs,
 		RunE: s.run(s.tree),
 	}
 	s.server.addFlags(cmd.PersistentFlags(), t.env)
 	cmd.Flags().BoolVarP(&s.recurse, "recurse", "r", false, "show what is behind the references too")
+	peer := &cobra.Command{
+		Use: "peer address", Short: "Show all about a BGP peer", Args: usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: completePeers(&s.server), RunE: s.run(s.peer),
+	}
+	cmd.AddCommand(peer)
 	for _, sub := range []struct {
 		use, short string
 		show       func(context.Context, []string) error

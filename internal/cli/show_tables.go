@@ -15,46 +15,6 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/client"
 )
 
-type peerRow struct {
-	Peer     string      `json:"peer"`
-	AS       json.Number `json:"as,omitempty"`
-	State    string      `json:"state"`
-	Since    string      `json:"since"`
-	Families []string    `json:"families"`
-}
-
-func (s *shower) peers(ctx context.Context, words []string) error {
-	if len(words) > 0 {
-		return s.tree(ctx, append([]string{"bgp", "peers"}, words...))
-	}
-	list, err := s.list(ctx, "bgp", "peers")
-	if err != nil {
-		return err
-	}
-	rows := []peerRow{}
-	for _, item := range list {
-		o, err := s.get(ctx, "bgp", "peers", item.Text("id"))
-		if gone(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		protocol := o.Object("protocol")
-		rows = append(rows, peerRow{
-			Peer: item.Text("id"), AS: number(o.Object("as_info"), "peer"), State: item.Text("state"),
-			Since: protocol.Text("last_transition_time"), Families: families(o),
-		})
-	}
-	return s.print(rows, func(w io.Writer) error {
-		var cells [][]string
-		for _, r := range rows {
-			cells = append(cells, []string{r.Peer, r.AS.String(), r.State, r.Since, strings.Join(r.Families, " ")})
-		}
-		return table(w, "PEER|AS|STATE|SINCE|FAMILIES", cells)
-	})
-}
-
 type instanceRow struct {
 	ID          string      `json:"id"`
 	Name        string      `json:"name"`
@@ -184,6 +144,7 @@ type routeRow struct {
 	NextHop      string   `json:"next_hop"`
 	Source       string   `json:"source"`
 	RouteTargets []string `json:"route_targets"`
+	Stale        string   `json:"stale,omitempty"`
 }
 
 func (s *shower) routes(ctx context.Context, families []string) error {
@@ -207,9 +168,9 @@ func (s *shower) routes(ctx context.Context, families []string) error {
 	return s.print(rows, func(w io.Writer) error {
 		var cells [][]string
 		for _, r := range rows {
-			cells = append(cells, []string{r.Family, r.Route, r.NextHop, r.Source, strings.Join(r.RouteTargets, " ")})
+			cells = append(cells, []string{r.Family, r.Route, r.NextHop, r.Source, strings.Join(r.RouteTargets, " "), r.Stale})
 		}
-		return table(w, "FAMILY|ROUTE|NEXT HOP|SOURCE|ROUTE TARGETS", cells)
+		return table(w, "FAMILY|ROUTE|NEXT HOP|SOURCE|ROUTE TARGETS|STALE", cells)
 	})
 }
 
@@ -220,7 +181,7 @@ func routeRows(family string, o client.Object) []routeRow {
 		route, _ := m.Value.(client.Object)
 		rows = append(rows, routeRow{
 			Family: family, Route: m.Name, NextHop: route.Text("next_hop"),
-			Source: route.Object("source").Text("id"), RouteTargets: routeTargets(route, "route_targets"),
+			Source: route.Object("source").Text("id"), RouteTargets: routeTargets(route, "route_targets"), Stale: route.Text("stale"),
 		})
 	}
 	return rows

@@ -13,7 +13,7 @@ import (
 
 func TestShow(t *testing.T) {
 	t.Parallel()
-	d := newDaemon(t)
+	d := newDaemon(t, "peers.json")
 	for _, tt := range []struct {
 		golden, args string
 	}{
@@ -25,6 +25,10 @@ func TestShow(t *testing.T) {
 		{"show_routes", "show routes"},
 		{"show_routes_some", "show routes evpn flow"},
 		{"show_peer", "show peers 192.0.2.254"},
+		{"show_one_peer", "show peer 192.0.2.252"},
+		{"show_one_peer_down", "show peer 192.0.2.253"},
+		{"show_one_peer_old", "show peer 192.0.2.254"}, // as the original sends it
+		{"show_one_peer_json", "-o json show peer 192.0.2.253"},
 		{"show_top", "show"},
 		{"show_logs", "show logs"},
 		{"show_recurse", "show -r vpns/instances/evi-red"},
@@ -56,6 +60,7 @@ func TestShowFailures(t *testing.T) {
 		{"show vpns nothing", `bagpipe: there is no "vpns nothing" in the looking glass`},
 		{"-o json show vpns nothing", `bagpipe: there is no "vpns nothing" in the looking glass`},
 		{"show ports nothing", `bagpipe: there is no "vpns instances nothing" in the looking glass`},
+		{"show peer 192.0.2.1", "bagpipe: there is no BGP peer 192.0.2.1"},
 		{"show broken", "bagpipe: 500 Internal Server Error: Server error"},
 		{"show summary --port 1", "connection refused"},
 	} {
@@ -97,6 +102,12 @@ func TestUsageOfTheNewCommand(t *testing.T) {
 		{"show -o xml summary", "must be text or json\nTry 'bagpipe show summary --help'.\n"},
 		{"attach --type evpn", "bagpipe: --local-port is needed\nTry 'bagpipe attach --help'.\n"},
 		{"attach more", "Try 'bagpipe attach --help'.\n"},
+		{"show peer", "Try 'bagpipe show peer --help'.\n"},
+		{"show peer a b", "Try 'bagpipe show peer --help'.\n"},
+		{"peer sideways", "bagpipe: unknown command \"sideways\"\nTry 'bagpipe peer --help'.\n"},
+		{"peer reset", "Try 'bagpipe peer reset --help'.\n"},
+		{"peer enable 192.0.2.1 --message x", "unknown flag: --message\nTry 'bagpipe peer enable --help'.\n"},
+		{"peer shutdown 192.0.2.1 --message \xff", "--message: \"\\xff\" is not UTF-8\nTry 'bagpipe peer shutdown --help'.\n"},
 		{"version more", "Try 'bagpipe version --help'.\n"},
 		{"cleanup more", "Try 'bagpipe cleanup --help'.\n"},
 		{"lab sideways", "bagpipe: unknown command \"sideways\"\nTry 'bagpipe lab --help'.\n"},

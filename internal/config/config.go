@@ -17,6 +17,7 @@ type Config struct {
 	Common Common
 	API    API
 	BGP    BGP
+	BMP    BMP
 	IPVPN  IPVPN
 	EVPN   EVPN
 }
@@ -73,28 +74,27 @@ type BGP struct {
 	LocalAddress netip.Addr
 	// RouterID is our BGP identifier, an IPv4 address (RFC 4271 §4.2).
 	RouterID netip.Addr
-	// MyAS is our AS number and that of all peers.
+	// MyAS is our AS number.
 	MyAS uint32
-	// Peers are in the order of the file, without two of one address.
+	// Peers are those of the list in its order, then those that only have a
+	// section, without two of one address.
 	Peers []Peer
 	// EnableRTC turns on RT constraint (RFC 4684).
 	EnableRTC bool
-	// Port is the TCP port of the peers.
+	// Port is the TCP port of peers that have none of their own.
 	Port uint16
 	// Listen makes us accept connections at LocalAddress, ListenPort.
 	Listen bool
 	// ListenPort is 0 to let the system choose.
 	ListenPort uint16
-	// DynamicNeighbors are the prefixes that peers may connect from without
-	// being in Peers. It is empty unless Listen is set.
-	DynamicNeighbors []netip.Prefix
-	// HoldTime is what we propose (RFC 4271 §4.2); 0 means no keepalives.
-	HoldTime time.Duration
-	// ConnectRetryTime is the ConnectRetryTimer's start value (RFC 4271 §8).
-	ConnectRetryTime time.Duration
+	// Groups are the neighbours that may connect without being in Peers, without
+	// two of one prefix. It is empty unless Listen is set.
+	Groups []Group
 	// EVPNAcceptNoEncapsulation takes an EVPN route without Encapsulation
 	// Extended Community as VXLAN.
 	EVPNAcceptNoEncapsulation bool
+	// Settings are the defaults of Peers and Groups, which have them already.
+	Settings
 }
 
 // Peer is one configured BGP peer.
@@ -107,6 +107,36 @@ type Peer struct {
 	Port uint16
 	// Passive is set when we wait for the peer to connect to us.
 	Passive bool
+	Settings
+}
+
+// Group is the dynamic neighbours of a prefix. Where prefixes overlap, the
+// longest that contains the neighbour's address counts.
+type Group struct {
+	Prefix netip.Prefix
+	Settings
+}
+
+// BMP says which stations are told about BGP (RFC 7854).
+type BMP struct {
+	// Stations are in the order of the file, without two of one host and port.
+	Stations []Station
+	// ConnectRetryTime is the time between attempts to connect.
+	ConnectRetryTime time.Duration
+	// StatisticsInterval is the time between Statistics Reports; 0 is none.
+	StatisticsInterval time.Duration
+}
+
+// Station is where a BMP station listens.
+type Station struct {
+	// Host is an address or a host name, without brackets.
+	Host string
+	Port uint16
+}
+
+// Addr returns host and port in the form net.Dial takes.
+func (s Station) Addr() string {
+	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }
 
 // Dataplane holds what the dataplanes of both VPN types have in common.

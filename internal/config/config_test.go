@@ -33,12 +33,37 @@ func defaults() *Config {
 		API:    API{Host: "127.0.0.1", Port: 8082},
 		BGP: BGP{
 			LocalAddress: local, RouterID: local, MyAS: 64512, EnableRTC: true,
-			Port: 179, ListenPort: 179, HoldTime: 90 * time.Second,
-			ConnectRetryTime: 5 * time.Second, EVPNAcceptNoEncapsulation: true,
+			Port: 179, ListenPort: 179, EVPNAcceptNoEncapsulation: true, Settings: defaultSettings(),
 		},
+		BMP:   BMP{ConnectRetryTime: 30 * time.Second, StatisticsInterval: time.Minute},
 		IPVPN: IPVPN{Dataplane: dataplane},
 		EVPN:  EVPN{Dataplane: dataplane, VXLANDstPort: 4789},
 	}
+}
+
+// defaultSettings are those of a neighbour for which minimal says nothing.
+func defaultSettings() Settings {
+	return Settings{
+		PeerAS:   64512,
+		Families: []Family{FamilyVPNv4, FamilyVPNv6, FamilyEVPN, FamilyFlowSpecVPNv4, FamilyFlowSpecVPNv6, FamilyRTC},
+		HoldTime: 90 * time.Second, ConnectRetryTime: 5 * time.Second,
+		MaxPrefixesWarning: 80, MaxPrefixesPause: 300 * time.Second,
+		Restart: Restart{
+			Mode: RestartHelper, Time: 120 * time.Second, StaleTime: 360 * time.Second,
+			LongLivedTime: 24 * time.Hour, Notification: true,
+		},
+		BFD: BFD{MinTx: 300 * time.Millisecond, MinRx: 300 * time.Millisecond, Multiplier: 3, MinTTL: 1},
+	}
+}
+
+// aPeer is a peer of the default settings.
+func aPeer(host, addr string) Peer {
+	return Peer{Host: host, Addr: netip.MustParseAddr(addr), Port: 179, Settings: defaultSettings()}
+}
+
+// aGroup is a group of the default settings.
+func aGroup(prefix string) Group {
+	return Group{Prefix: netip.MustParsePrefix(prefix), Settings: defaultSettings()}
 }
 
 // fakeResolver knows a few interfaces and hosts.
@@ -154,9 +179,10 @@ func TestAPIAddr(t *testing.T) {
 	}
 }
 
-// equal tells whether two configurations hold the same.
+// equal tells whether two configurations hold the same, as far as is shown.
 func equal(a, b *Config) bool {
-	return cmp.Equal(a, b, compareAddrs, cmpopts.EquateEmpty())
+	shown := cmp.Comparer(func(a, b Secret) bool { return a.String() == b.String() })
+	return cmp.Equal(a, b, compareAddrs, cmpopts.EquateEmpty(), shown)
 }
 
 // asText writes a value of the looking glass as a file would.
@@ -166,6 +192,8 @@ func asText(value any) string {
 		return ""
 	case []string:
 		return strings.Join(v, ",")
+	case string:
+		return strings.ReplaceAll(v, "$", "$$")
 	default:
 		return fmt.Sprint(v)
 	}

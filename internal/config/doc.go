@@ -16,6 +16,10 @@
 // a Warning, with a Kind that tells how loud to log it. The package itself logs
 // nothing and touches the system only through Resolver and the files named.
 //
+// A section PEER is about one neighbour. Its rows are copies of those of the
+// table, one for each line of the section, that write over a copy of what BGP
+// says about all neighbours.
+//
 // Precedence, lowest first: default, files in the order given, files of the
 // configuration directories in order of their names, command line.
 package config

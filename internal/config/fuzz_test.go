@@ -21,6 +21,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(Sample()))
 	f.Add([]byte("[BGP]\nlocal_address = eth0\nmy_as = $bgp_port\nbgp_port=${api.port}$$\n x\n[api\nport = 'x'"))
 	f.Add([]byte(minimal + "listen=1\npeers=[::1], a.b, 192.0.2.7\npassive_peers=a.b\ndynamic_neighbors=::/0,0.0.0.0/0"))
+	f.Add([]byte(minimal + "listen=1\npassword=$$x\n[peer 192.0.2.0/24]\nfamilies=evpn,rtc\n[Peer:::1]\nport=1\n[PEER a.b]\nhold_time=$port" +
+		"\ndescription= x$$y\n[PEER]\n[peer 192.0.2.1/24]\nbfd=multihop\n[BMP]\nstations=a, [::1]:2, 192.0.2.1"))
 	host := netip.MustParseAddr("192.0.2.99")
 	resolver := Resolver{
 		InterfaceAddrs: func(string) ([]netip.Addr, error) { return []netip.Addr{host}, nil },
@@ -81,11 +83,16 @@ func reload(t interface {
 func TestSectionsRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
+		local := rapid.SampledFrom([]string{"192.0.2.1", "eth0", "2001:db8::1"}).Draw(t, "local")
+		hosts := []string{"192.0.2.7", "192.0.2.8", "rr1.example.org"}
+		if local == "2001:db8::1" {
+			hosts = []string{"[2001:db8::7]", "rr6.example.org", "fe80::1%eth0"}
+		}
 		src := Source{Resolver: fakeResolver(), Overrides: []Override{
-			{"BGP", "local_address", rapid.SampledFrom([]string{"192.0.2.1", "eth0"}).Draw(t, "local"), "test"},
+			{"BGP", "local_address", local, "test"}, {"BGP", "router_id", "192.0.2.1", "test"},
 			{"BGP", "my_as", "64512", "test"}, {"BGP", "listen", "true", "test"},
 			{"BGP", "peers", strings.Join(rapid.SliceOfDistinct(
-				rapid.SampledFrom([]string{"192.0.2.7", "[2001:db8::7]", "rr6.example.org", "fe80::1%eth0"}),
+				rapid.SampledFrom(hosts),
 				rapid.ID[string]).Draw(t, "peers"), ","), "test"},
 		}}
 		for o := range rows() {

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,7 +18,7 @@ const (
 
 // setting is one assignment as it stands in a file.
 type setting struct {
-	section string // upper case
+	section string // see sectionName
 	key     string
 	value   string
 	origin  Origin
@@ -26,7 +27,7 @@ type setting struct {
 
 // header is one "[section]" line.
 type header struct {
-	section string // upper case
+	section string // see sectionName
 	origin  Origin
 }
 
@@ -103,7 +104,7 @@ func (p *parser) parseHeader(line string) {
 		p.problem(line, "want a section like [BGP]: the name is missing")
 		return
 	}
-	p.section, p.lost = strings.ToUpper(name), false
+	p.section, p.lost = sectionName(name), false
 	p.headers = append(p.headers, header{p.section, p.origin()})
 }
 
@@ -154,7 +155,18 @@ func (p *parser) origin() Origin {
 }
 
 func (p *parser) problem(line, text string) {
-	p.problems = append(p.problems, &Problem{Origin: p.origin(), Value: line, Text: text})
+	p.problems = append(p.problems, &Problem{Origin: p.origin(), Value: conceal(line), Text: text})
+}
+
+// secretName matches what a malformed line may try to set to a secret.
+var secretName = regexp.MustCompile(`(?i)password`)
+
+// conceal hides what follows the name of a secret.
+func conceal(line string) string {
+	if m := secretName.FindStringIndex(line); m != nil {
+		return line[:m[1]] + " " + hidden
+	}
+	return line
 }
 
 // unquote takes away one pair of equal quotes around s.

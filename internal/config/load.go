@@ -71,6 +71,10 @@ type loader struct {
 	files    []string // in reading order
 	headers  []header
 	settings []setting
+	// peers are the sections PEER in order; byKey finds one by the neighbour,
+	// byName by what sectionName returns.
+	peers         []*peerSection
+	byKey, byName map[string]*peerSection
 	// chosen is the setting that holds for each option that is set.
 	chosen map[*option]setting
 	// expanded is the text of options after substitution.
@@ -89,6 +93,8 @@ func read(src Source) (*loader, error) {
 		chosen:   map[*option]setting{},
 		expanded: map[*option]string{},
 		failed:   map[*option]bool{},
+		byKey:    map[string]*peerSection{},
+		byName:   map[string]*peerSection{},
 	}
 	files := slices.Clone(src.Files)
 	var errs []error
@@ -107,7 +113,7 @@ func read(src Source) (*loader, error) {
 	}
 	for i, o := range src.Overrides {
 		l.settings = append(l.settings, setting{
-			section: strings.ToUpper(o.Section), key: o.Option, value: o.Value,
+			section: sectionName(o.Section), key: o.Option, value: o.Value,
 			origin: Origin{File: o.Origin}, file: len(files) + i,
 		})
 	}
@@ -152,12 +158,12 @@ func readFile(name string) ([]byte, error) {
 func (l *loader) choose() {
 	l.checkSections()
 	for _, s := range l.settings {
-		if options[s.section] == nil {
+		if !l.known(s.section, s.origin) {
 			continue
 		}
-		o := options[s.section][s.key]
+		o := l.find(s.section, s.key, s.origin)
 		if o == nil {
-			l.warn(Unknown, s.origin, s.section+"."+s.key,
+			l.warn(Unknown, s.origin, optionName(s.section, s.key),
 				"there is no such option"+options.suggest(s.section, s.key))
 			continue
 		}
@@ -174,11 +180,16 @@ func (l *loader) choose() {
 	l.warnOldNames()
 }
 
+// known tells whether there may be options of ours in a section.
+func (l *loader) known(section string, at Origin) bool {
+	return options[section] != nil || l.peerSection(section, at) != nil
+}
+
 // checkSections warns about sections without options of ours, once for each.
 func (l *loader) checkSections() {
 	seen := map[string]bool{}
 	for _, h := range l.headers {
-		if seen[h.section] || options[h.section] != nil {
+		if seen[h.section] || l.known(h.section, h.origin) {
 			continue
 		}
 		seen[h.section] = true
@@ -236,6 +247,9 @@ func (l *loader) warn(kind Kind, at Origin, option, text string) {
 // fail notes that the value of o is refused.
 func (l *loader) fail(o *option, value, text string) {
 	l.failed[o] = true
+	if o.typ == typeSecret {
+		value = Secret(value).String()
+	}
 	l.problems = append(l.problems, &Problem{
 		Origin: l.chosen[o].origin, Option: o.String(), Value: value, Text: text,
 	})

@@ -16,7 +16,7 @@ import (
 
 func TestLoadOK(t *testing.T) {
 	t.Parallel()
-	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	addr := netip.MustParseAddr
 	tests := []struct {
 		name  string
 		in    string // follows minimal
@@ -25,9 +25,9 @@ func TestLoadOK(t *testing.T) {
 	}{
 		{name: "OK minimal", want: func(*Config) {}},
 		{name: "OK everything",
-			in: "router_id = 198.51.100.1\nmy_as = 4294967295\npeers = 192.0.2.101, [2001:db8::102]\n" +
-				"passive_peers = 2001:db8::102\nbgp_port = 1179\nenable_rtc = No\nlisten = ON\nlisten_port = 0\n" +
-				"dynamic_neighbors = 192.0.2.0/24, 2001:db8::/32, 198.51.100.7\nhold_time = 0\n" +
+			in: "router_id = 198.51.100.1\nmy_as = 4294967295\npeers = 192.0.2.101, 192.0.2.102\n" +
+				"passive_peers = 192.0.2.102\nbgp_port = 1179\nenable_rtc = No\nlisten = ON\nlisten_port = 0\n" +
+				"dynamic_neighbors = 192.0.2.0/24, 203.0.113.0/24, 198.51.100.7\nhold_time = 0\n" +
 				"connect_retry_time = 3600\nevpn_accept_no_encapsulation = 0\n" +
 				"[DEFAULT]\ndebug = yes\nlog_file = a.log\nlog_dir = /var/log\nuse_json = 1\n" +
 				"[COMMON]\nsweep_delay = 0\n[API]\nhost = localhost\nport = 0\n" +
@@ -37,15 +37,19 @@ func TestLoadOK(t *testing.T) {
 				c.Log = Log{Debug: true, File: "a.log", Dir: "/var/log", JSON: true}
 				c.Common.SweepDelay = 0
 				c.API = API{Host: "localhost"}
+				own := defaultSettings()
+				own.PeerAS, own.HoldTime, own.ConnectRetryTime = 4294967295, 0, time.Hour
+				own.Families = own.Families[:5]
 				c.BGP = BGP{
 					LocalAddress: addr("192.0.2.1"), RouterID: addr("198.51.100.1"), MyAS: 4294967295,
 					Peers: []Peer{
-						{Host: "192.0.2.101", Addr: addr("192.0.2.101"), Port: 1179},
-						{Host: "2001:db8::102", Addr: addr("2001:db8::102"), Port: 1179, Passive: true},
+						{Host: "192.0.2.101", Addr: addr("192.0.2.101"), Port: 1179, Settings: own},
+						{Host: "192.0.2.102", Addr: addr("192.0.2.102"), Port: 1179, Passive: true, Settings: own},
 					},
-					Port: 1179, Listen: true, ConnectRetryTime: time.Hour,
-					DynamicNeighbors: []netip.Prefix{
-						prefix("192.0.2.0/24"), prefix("2001:db8::/32"), prefix("198.51.100.7/32"),
+					Port: 1179, Listen: true, Settings: own,
+					Groups: []Group{
+						{netip.MustParsePrefix("192.0.2.0/24"), own}, {netip.MustParsePrefix("203.0.113.0/24"), own},
+						{netip.MustParsePrefix("198.51.100.7/32"), own},
 					},
 				}
 				c.IPVPN.LocalAddress = addr("198.51.100.2")
@@ -59,26 +63,25 @@ func TestLoadOK(t *testing.T) {
 			want:  func(c *Config) { setLocal(c, "2001:db8::6") },
 			warns: []string{"repeated 0.conf:2: BGP.local_address: given again, what holds is 0.conf:4"}},
 		{name: "OK host of our family", in: "peers = rr1.example.org",
-			want: func(c *Config) { c.BGP.Peers = []Peer{{"rr1.example.org", addr("192.0.2.101"), 179, false}} }},
-		{name: "OK host of the other family", in: "peers = rr6.example.org",
-			want: func(c *Config) { c.BGP.Peers = []Peer{{"rr6.example.org", addr("2001:db8::106"), 179, false}} }},
+			want: func(c *Config) { c.BGP.Peers = []Peer{aPeer("rr1.example.org", "192.0.2.101")} }},
 		{name: "OK host of our family, IPv6", in: "local_address = 2001:db8::1\nrouter_id = 192.0.2.1\npeers = rr1.example.org",
 			want: func(c *Config) {
 				setLocal(c, "2001:db8::1")
-				c.BGP.Peers = []Peer{{"rr1.example.org", addr("2001:db8::101"), 179, false}}
+				c.BGP.Peers = []Peer{aPeer("rr1.example.org", "2001:db8::101")}
 			},
 			warns: []string{"repeated 0.conf:2: BGP.local_address: given again, what holds is 0.conf:4"}},
 		{name: "OK passive peer by address of its host", in: "peers = rr1.example.org\npassive_peers = 192.0.2.101\nlisten = true",
 			want: func(c *Config) {
 				c.BGP.Listen = true
-				c.BGP.Peers = []Peer{{"rr1.example.org", addr("192.0.2.101"), 179, true}}
+				c.BGP.Peers = []Peer{aPeer("rr1.example.org", "192.0.2.101")}
+				c.BGP.Peers[0].Passive = true
 			}},
 		{name: "OK listen port follows bgp port", in: "bgp_port = 1179",
 			want: func(c *Config) { c.BGP.Port, c.BGP.ListenPort = 1179, 1179 }},
 		{name: "OK empty means default", in: "bgp_port =\nenable_rtc =\npeers =\nhold_time = ''\n", want: func(*Config) {}},
 		{name: "OK list with line breaks and spare commas", in: "peers = 192.0.2.7,\n  192.0.2.8,,\n",
 			want: func(c *Config) {
-				c.BGP.Peers = []Peer{{"192.0.2.7", addr("192.0.2.7"), 179, false}, {"192.0.2.8", addr("192.0.2.8"), 179, false}}
+				c.BGP.Peers = []Peer{aPeer("192.0.2.7", "192.0.2.7"), aPeer("192.0.2.8", "192.0.2.8")}
 			}},
 		{name: "OK old names", in: "[api]\napi_host = ::1\napi_port = 8083",
 			want:  func(c *Config) { c.API = API{"::1", 8083} },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // optionType tells how the text of an option is read.
@@ -24,18 +25,27 @@ const (
 	typePrefixList
 	typeList // of strings
 	typeDriver
+	typeMilliseconds
+	typeSecret
+	typeDevice
+	typeChoice
+	typeChoiceList
+	typeStationList
 )
 
 var typeNames = map[optionType]string{
 	typeString: "string", typeBool: "boolean", typeInteger: "integer", typePort: "port",
 	typeSeconds: "seconds", typeIPv4: "IPv4 address", typeLocalAddress: "address or interface",
 	typeHost: "address or host", typeHostList: "list of hosts", typePrefixList: "list of prefixes",
-	typeList: "list", typeDriver: "driver",
+	typeList: "list", typeDriver: "driver", typeMilliseconds: "milliseconds",
+	typeSecret: "secret", typeDevice: "interface", typeChoice: "choice",
+	typeChoiceList: "list of choices", typeStationList: "list of host:port",
 }
 
 // option is one row of the option table.
 type option struct {
-	section string // upper case
+	// section is in upper case, but for what follows "PEER ": the neighbour.
+	section string
 	name    string
 	old     []string // names the option had, still accepted
 	typ     optionType
@@ -46,11 +56,17 @@ type option struct {
 	required bool
 	// example is the value in the sample file of a required option.
 	example string
-	// min and max bound numbers; zero allows 0 besides them.
+	// min and max bound numbers and the octets of a secret; zero allows 0
+	// besides them.
 	min, max int64
 	zero     bool
 	drivers  []driver // that a typeDriver option chooses from
+	choices  []string // that others choose from, by value
 	ours     bool     // not in the original
+	// shared is set for an option of both BGP and PEER.
+	shared bool
+	// base is the option of BGP that holds when this one, of PEER, is not set.
+	base string
 	// ignored is the reason why the option has no effect; "" when it has.
 	ignored string
 	// of names the drivers the option belongs to, if it is not for all.
@@ -60,6 +76,9 @@ type option struct {
 
 	// field returns a pointer to the field of Config that holds the value.
 	field func(*Config) any
+	// setting is field for what each neighbour has, peer for what each peer has.
+	setting func(*Settings) any
+	peer    func(*Peer) any
 	// show returns the value for the looking glass where field does not do.
 	show func(*Config) any
 }
@@ -72,37 +91,62 @@ type driver struct {
 	absent bool
 }
 
-// String returns "SECTION.name".
+// String returns "SECTION.name", or "[PEER neighbour].name".
 func (o *option) String() string {
-	return o.section + "." + o.name
+	return optionName(o.section, o.name)
+}
+
+// in returns a pointer to the field of p that holds the value of o, an option of
+// PEER.
+func (o *option) in(p *Peer) any {
+	if o.peer != nil {
+		return o.peer(p)
+	}
+	return o.setting(&p.Settings)
+}
+
+// unit is that of a duration.
+func (o *option) unit() time.Duration {
+	if o.typ == typeMilliseconds {
+		return time.Millisecond
+	}
+	return time.Second
+}
+
+// allowedTexts describe the values of the types whose rows do not differ in them.
+var allowedTexts = map[optionType]string{
+	typeString:       "text",
+	typeBool:         "true, false, yes, no, on, off, 1 or 0",
+	typeIPv4:         "an IPv4 address",
+	typeLocalAddress: "an IP address or the name of an interface that has one",
+	typeHost:         "an IP address or a host name",
+	typeHostList:     "IP addresses or host names, separated by commas",
+	typePrefixList:   "IP prefixes, separated by commas",
+	typeList:         "values separated by commas",
+	typeDevice:       "the name of an interface, at most 15 octets without blanks, / and :",
+	typeStationList:  "host or host:port, an IPv6 address in brackets, separated by commas",
 }
 
 // allowed describes the values of the option, to follow "want".
 func (o *option) allowed() string {
 	switch o.typ {
-	case typeBool:
-		return "true, false, yes, no, on, off, 1 or 0"
 	case typeInteger, typePort:
 		return "an integer " + o.bounds()
 	case typeSeconds:
 		return "whole seconds, " + o.bounds()
-	case typeIPv4:
-		return "an IPv4 address"
-	case typeLocalAddress:
-		return "an IP address or the name of an interface that has one"
-	case typeHost:
-		return "an IP address or a host name"
-	case typeHostList:
-		return "IP addresses or host names, separated by commas"
-	case typePrefixList:
-		return "IP prefixes, separated by commas"
-	case typeList:
-		return "values separated by commas"
+	case typeMilliseconds:
+		return "whole milliseconds, " + o.bounds()
+	case typeSecret:
+		return fmt.Sprintf("text of %d to %d octets", o.min, o.max)
 	case typeDriver:
 		return "one of " + strings.Join(o.driverNames(), ", ")
-	case typeString:
+	case typeChoice:
+		return "one of " + strings.Join(o.choices, ", ")
+	case typeChoiceList:
+		return "one or more of " + strings.Join(o.choices, ", ") + ", separated by commas"
+	default:
+		return allowedTexts[o.typ]
 	}
-	return "text"
 }
 
 // bounds describes the range of a number.
@@ -157,6 +201,9 @@ func newCatalog(rows []option) catalog {
 
 // suggest returns a hint at what an unknown option may have meant, or "".
 func (c catalog) suggest(section, name string) string {
+	if strings.HasPrefix(section, peerPrefix) {
+		section = sectionPeer
+	}
 	var names []string
 	for o := range rows() {
 		switch {

@@ -34,9 +34,11 @@ func (o Origin) String() string {
 type Problem struct {
 	// Origin tells where the value stands; it is zero for a missing option.
 	Origin Origin
-	// Option is "SECTION.name", or empty for a malformed line.
+	// Option is "SECTION.name" or "[PEER neighbour].name", "[PEER neighbour]" for
+	// a neighbour that is refused, or empty for a malformed line.
 	Option string
-	// Value is the text given: a value, or the whole line if it is malformed.
+	// Value is the text given: a value, or the whole line if it is malformed;
+	// "***" stands for a secret.
 	Value string
 	// Text says what is wrong and what is allowed.
 	Text string
@@ -96,7 +98,7 @@ func (k Kind) String() string {
 type Warning struct {
 	Kind   Kind
 	Origin Origin
-	// Option is "SECTION.name", or "SECTION" for a remark on a section.
+	// Option is "SECTION.name" or "[PEER neighbour].name", or "SECTION" for a remark on a section.
 	Option string
 	// Text is a remark to follow the option's name.
 	Text string

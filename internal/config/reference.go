@@ -17,16 +17,33 @@ func Sample() string {
 		"# internal/config; see docs/configuration.md. An empty value means: not set.\n")
 	section := ""
 	for o := range rows() {
-		if o.ignored != "" {
+		if !o.described() {
 			continue
 		}
 		if o.section != section {
 			section = o.section
-			fmt.Fprintf(&b, "\n[%s]\n", section)
+			b.WriteString("\n" + sampleHeader(section))
 		}
 		b.WriteString("\n" + o.sample())
 	}
 	return b.String()
+}
+
+// described tells whether sample and tables of sections have the option: what
+// BGP and PEER share stands there once.
+func (o *option) described() bool {
+	return o.ignored == "" && (o.section != sectionPeer || !o.shared)
+}
+
+// sampleHeader returns the start of a section of the sample file.
+func sampleHeader(section string) string {
+	if section != sectionPeer {
+		return "[" + section + "]\n"
+	}
+	return "# One section for each neighbour with options of its own: an address, a host\n" +
+		"# name, or a prefix that neighbours connect from. Besides the options below, it\n" +
+		"# may have those of [BGP] that say \"Also in [PEER]\".\n" +
+		"#[" + peerPrefix + "192.0.2.101]\n"
 }
 
 // sample returns the option's paragraph of the sample file.
@@ -39,8 +56,11 @@ func (o *option) sample() string {
 	switch {
 	case o.required:
 		help += " Required."
-	case o.defNote != "":
-		help += " Default: " + strings.ReplaceAll(o.defNote, "`", "") + "."
+	case o.note() != "":
+		help += " Default: " + strings.ReplaceAll(o.note(), "`", "") + "."
+	}
+	if o.shared {
+		help += " Also in [PEER]."
 	}
 	if o.ours {
 		help += " Not in the original bagpipe-bgp."
@@ -70,21 +90,25 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
-// Reference returns the options as Markdown: a table for each section, then
-// one of the options without effect.
+// Reference returns the options as Markdown: a table for each section, with one
+// of its own for what BGP and PEER share, then one of the options without effect.
 func Reference() string {
 	var b strings.Builder
-	for _, section := range sections() {
-		fmt.Fprintf(&b, "### `[%s]`\n\n", section)
-		b.WriteString("| Option | Type | Default | Meaning |\n|---|---|---|---|\n")
-		for o := range rows() {
-			if o.section == section && o.ignored == "" {
-				b.WriteString(o.markdown())
-			}
+	heading := ""
+	for o := range rows() {
+		if !o.described() {
+			continue
 		}
-		b.WriteByte('\n')
+		if h := o.heading(); h != heading {
+			if heading != "" {
+				b.WriteByte('\n')
+			}
+			heading = h
+			fmt.Fprintf(&b, "### %s\n\n| Option | Type | Default | Meaning |\n|---|---|---|---|\n", h)
+		}
+		b.WriteString(o.markdown())
 	}
-	b.WriteString("### Accepted without effect\n\n" +
+	b.WriteString("\n### Accepted without effect\n\n" +
 		"| Option | Why it has no effect |\n|---|---|\n")
 	for o := range rows() {
 		if o.ignored == "" {
@@ -100,6 +124,25 @@ func Reference() string {
 		fmt.Fprintf(&b, "| all of `[%s]` | %s |\n", name, ignoredSections[name])
 	}
 	return b.String()
+}
+
+// heading returns the title of the table that has the option.
+func (o *option) heading() string {
+	switch {
+	case o.shared:
+		return "`[BGP]`, also in `[PEER <neighbour>]`"
+	case o.section == sectionPeer:
+		return "`[PEER <neighbour>]` only"
+	}
+	return "`[" + o.section + "]`"
+}
+
+// note tells what holds when the option is not set and has no default, or "".
+func (o *option) note() string {
+	if o.base != "" {
+		return "the `" + o.base + "` of `[BGP]`"
+	}
+	return o.defNote
 }
 
 // names returns the name of the option and those it had, as Markdown.
@@ -119,19 +162,23 @@ func (o *option) markdown() string {
 	}
 	kind := typeNames[o.typ]
 	switch o.typ {
-	case typeInteger, typePort, typeSeconds:
+	case typeInteger, typePort, typeSeconds, typeMilliseconds:
 		kind += ", " + o.bounds()
+	case typeSecret:
+		kind += fmt.Sprintf(", %d to %d octets", o.min, o.max)
+	case typeChoice, typeChoiceList:
+		kind += ", `" + strings.Join(o.choices, "`, `") + "`"
 	case typeDriver:
 		kind += ", `" + strings.Join(o.driverNames(), "`, `") + "`"
 	default:
 	}
-	def := o.defNote
+	def := o.note()
 	switch {
 	case o.required:
 		def = "**required**"
 	case o.def != "":
 		def = "`" + o.def + "`"
-	case def == "" && (o.typ == typeHostList || o.typ == typePrefixList || o.typ == typeList):
+	case def == "" && slices.Contains([]optionType{typeHostList, typePrefixList, typeList, typeStationList}, o.typ):
 		def = "empty"
 	case def == "":
 		def = "not set"

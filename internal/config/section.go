@@ -16,7 +16,8 @@ type Section struct {
 }
 
 // Setting is one option with the value in effect, of a type that JSON shows as
-// the reader expects: bool, int64, string, []string, or nil when not set.
+// the reader expects: bool, int64, string, []string, or nil when not set. A
+// secret shows as "***".
 type Setting struct {
 	Name  string
 	Value any
@@ -24,17 +25,45 @@ type Setting struct {
 
 // Sections returns the values in effect for the looking glass. Names of
 // interfaces are turned into addresses. Options that have no effect are left
-// out, except for those of COMMON: clients of the original look for them.
+// out, except for those of COMMON: clients of the original look for them. Each
+// neighbour has a section, "PEER " and its host or prefix.
 func (c *Config) Sections() []Section {
 	var out []Section
-	for _, name := range []string{sectionCommon, sectionAPI, sectionBGP, sectionIPVPN, sectionEVPN} {
-		s := Section{Name: name}
+	for _, name := range sections() {
+		switch name {
+		case sectionDefault:
+		case sectionPeer:
+			out = append(out, c.peerSections()...)
+		default:
+			s := Section{Name: name}
+			for o := range rows() {
+				if o.section == name && (o.ignored == "" || name == sectionCommon) {
+					s.Options = append(s.Options, Setting{Name: o.name, Value: o.value(c)})
+				}
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// peerSections returns the sections of peers and groups.
+func (c *Config) peerSections() []Section {
+	var out []Section
+	add := func(name string, p *Peer, group bool) {
+		s := Section{Name: peerPrefix + name}
 		for o := range rows() {
-			if o.section == name && (o.ignored == "" || name == sectionCommon) {
-				s.Options = append(s.Options, Setting{Name: o.name, Value: o.value(c)})
+			if o.section == sectionPeer && (o.setting != nil || !group) {
+				s.Options = append(s.Options, Setting{Name: o.name, Value: plain(o.in(p), o.unit())})
 			}
 		}
 		out = append(out, s)
+	}
+	for i := range c.BGP.Peers {
+		add(c.BGP.Peers[i].Host, &c.BGP.Peers[i], false)
+	}
+	for _, g := range c.BGP.Groups {
+		add(g.Prefix.String(), &Peer{Settings: g.Settings}, true)
 	}
 	return out
 }
@@ -56,7 +85,7 @@ func (o *option) value(c *Config) any {
 	case o.show != nil:
 		return o.show(c)
 	case o.field != nil:
-		return plain(o.field(c))
+		return plain(o.field(c), o.unit())
 	case o.def != "":
 		return o.def
 	}
@@ -64,31 +93,47 @@ func (o *option) value(c *Config) any {
 }
 
 // plain returns what a pointer to a field of Config points to in one of the
-// types of Setting.Value.
-func plain(field any) any {
+// types of Setting.Value, a duration in units.
+func plain(field any, unit time.Duration) any {
 	switch p := field.(type) {
 	case *bool:
 		return *p
+	case *uint8:
+		return int64(*p)
 	case *uint16:
 		return int64(*p)
 	case *uint32:
 		return int64(*p)
 	case *time.Duration:
-		return int64(*p / time.Second)
+		return int64(*p / unit)
 	case *string:
 		return *p
+	case *Secret:
+		if *p == "" {
+			return nil
+		}
+		return p.String()
 	case *netip.Addr:
 		if !p.IsValid() {
 			return nil
 		}
 		return p.String()
-	case *[]netip.Prefix:
-		list := []string{}
-		for _, prefix := range *p {
-			list = append(list, prefix.String())
-		}
-		return list
+	case *[]Family:
+		return texts(*p, Family.String)
+	case *[]Station:
+		return texts(*p, Station.Addr)
+	case fmt.Stringer: // a choice
+		return p.String()
 	default:
 		panic(fmt.Sprintf("config: no plain form of %T", p))
 	}
+}
+
+// texts returns the text of each item, in a list that is not nil.
+func texts[T any](items []T, text func(T) string) []string {
+	list := make([]string, 0, len(items))
+	for _, item := range items {
+		list = append(list, text(item))
+	}
+	return list
 }

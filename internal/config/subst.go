@@ -78,21 +78,34 @@ func (l *loader) referenced(o *option, s setting, m []int, visiting map[*option]
 	default:
 		return "$", nil
 	}
-	target := lookup(o.section, name)
-	if target == nil {
+	target := l.lookup(o.section, name, s.origin)
+	switch {
+	case target == nil:
+		if o.typ == typeSecret {
+			name = hidden
+		}
 		l.warn(Unknown, s.origin, o.String(), fmt.Sprintf("there is no option %s to substitute; write $$ for a dollar sign", name))
 		return s.value[m[0]:m[1]], nil
+	case target.typ == typeSecret && o.typ != typeSecret:
+		return "", fmt.Errorf("%s is secret and cannot be substituted here", target)
 	}
-	return l.expandIn(target, visiting)
+	text, err := l.expandIn(target, visiting)
+	if text == "" && err == nil && target.base != "" {
+		return l.expandIn(bgp(target.base), visiting)
+	}
+	return text, err
 }
 
 // lookup finds the option that a reference names: "SECTION.name", or a name in
 // the section of the reference or else in DEFAULT.
-func lookup(section, name string) *option {
+func (l *loader) lookup(section, name string, at Origin) *option {
 	if in, key, qualified := strings.Cut(name, "."); qualified {
-		return options[strings.ToUpper(in)][key]
+		if in = strings.ToUpper(in); in == sectionPeer {
+			return nil // which neighbour's?
+		}
+		return options[in][key]
 	}
-	if o := options[section][name]; o != nil {
+	if o := l.find(section, name, at); o != nil {
 		return o
 	}
 	return options[sectionDefault][name]

@@ -10,6 +10,8 @@ const (
 	sectionCommon  = "COMMON"
 	sectionAPI     = "API"
 	sectionBGP     = "BGP"
+	sectionPeer    = "PEER" // one per neighbour
+	sectionBMP     = "BMP"
 	sectionIPVPN   = "DATAPLANE_DRIVER_IPVPN"
 	sectionEVPN    = "DATAPLANE_DRIVER_EVPN"
 )
@@ -17,7 +19,8 @@ const (
 // table is every option known, in the order of sample file, documentation and
 // looking glass.
 var table = slices.Concat(
-	logOptions, commonOptions, apiOptions, bgpOptions, ipvpnOptions, evpnOptions,
+	logOptions, commonOptions, apiOptions, bgpOptions, inBGP(sharedOptions), peerOptions, inPeer(sharedOptions),
+	bmpOptions, ipvpnOptions, evpnOptions,
 	ignoredLogOptions, ignoredDriverOptions,
 )
 
@@ -66,6 +69,22 @@ var apiOptions = []option{
 		section: sectionAPI, name: "port", old: []string{"api_port"}, typ: typePort, def: "8082", max: 65535,
 		help:  "TCP port of the REST API. 0: the system chooses one.",
 		field: func(c *Config) any { return &c.API.Port },
+	},
+}
+
+var bmpOptions = []option{
+	{
+		section: sectionBMP, name: "stations", typ: typeStationList, ours: true,
+		help:  "BMP stations to connect to (RFC 7854). The port is 11019 unless given.",
+		field: func(c *Config) any { return &c.BMP.Stations },
+	}, {
+		section: sectionBMP, name: "connect_retry_time", typ: typeSeconds, min: 1, max: 3600, def: "30", ours: true,
+		help:  "Time between attempts to connect to a station.",
+		field: func(c *Config) any { return &c.BMP.ConnectRetryTime },
+	}, {
+		section: sectionBMP, name: "statistics_interval", typ: typeSeconds, max: 3600, def: "60", ours: true,
+		help:  "Time between Statistics Reports of a peer. 0: none.",
+		field: func(c *Config) any { return &c.BMP.StatisticsInterval },
 	},
 }
 

@@ -15,7 +15,7 @@ var bgpOptions = []option{
 		field:   func(c *Config) any { return &c.BGP.RouterID },
 	}, {
 		section: sectionBGP, name: "my_as", typ: typeInteger, min: 1, max: 1<<32 - 1, required: true, example: "64512",
-		help:  "Our AS number and that of all peers.",
+		help:  "Our AS number, and that of peers without `peer_as`.",
 		field: func(c *Config) any { return &c.BGP.MyAS },
 	}, {
 		section: sectionBGP, name: "peers", typ: typeHostList,
@@ -24,11 +24,11 @@ var bgpOptions = []option{
 		show: showPeers,
 	}, {
 		section: sectionBGP, name: "passive_peers", typ: typeHostList, ours: true,
-		help: "Those of `peers` that we do not connect to but wait for. Requires `listen`.",
+		help: "Those of the peers that we do not connect to but wait for. Requires `listen`.",
 		show: showPassivePeers,
 	}, {
 		section: sectionBGP, name: "bgp_port", typ: typePort, min: 1, max: 65535, def: "179",
-		help:  "TCP port of the peers.",
+		help:  "TCP port of peers without `port`.",
 		field: func(c *Config) any { return &c.BGP.Port },
 	}, {
 		section: sectionBGP, name: "enable_rtc", typ: typeBool, def: "true",
@@ -45,16 +45,8 @@ var bgpOptions = []option{
 		field:   func(c *Config) any { return &c.BGP.ListenPort },
 	}, {
 		section: sectionBGP, name: "dynamic_neighbors", typ: typePrefixList, ours: true,
-		help:  "Prefixes to accept sessions from besides `peers`. Requires `listen`.",
-		field: func(c *Config) any { return &c.BGP.DynamicNeighbors },
-	}, {
-		section: sectionBGP, name: "hold_time", typ: typeSeconds, min: 3, max: 65535, zero: true, def: "90", ours: true,
-		help:  "Hold time we propose (RFC 4271 §4.2). 0: the session needs no keepalives.",
-		field: func(c *Config) any { return &c.BGP.HoldTime },
-	}, {
-		section: sectionBGP, name: "connect_retry_time", typ: typeSeconds, min: 1, max: 3600, def: "5", ours: true,
-		help:  "Time between attempts to connect to a peer (RFC 4271 §8).",
-		field: func(c *Config) any { return &c.BGP.ConnectRetryTime },
+		help: "Prefixes to accept sessions from besides `peers`. Requires `listen`.",
+		show: showDynamicNeighbors,
 	}, {
 		section: sectionBGP, name: "evpn_accept_no_encapsulation", typ: typeBool, def: "true", ours: true,
 		help:  "Take an EVPN route without Encapsulation Extended Community (RFC 9012) as VXLAN.",
@@ -63,11 +55,7 @@ var bgpOptions = []option{
 }
 
 func showPeers(c *Config) any {
-	hosts := make([]string, 0, len(c.BGP.Peers))
-	for _, p := range c.BGP.Peers {
-		hosts = append(hosts, p.Host)
-	}
-	return hosts
+	return texts(c.BGP.Peers, func(p Peer) string { return p.Host })
 }
 
 func showPassivePeers(c *Config) any {
@@ -78,4 +66,8 @@ func showPassivePeers(c *Config) any {
 		}
 	}
 	return hosts
+}
+
+func showDynamicNeighbors(c *Config) any {
+	return texts(c.BGP.Groups, func(g Group) string { return g.Prefix.String() })
 }

@@ -14,10 +14,10 @@ import (
 )
 
 // parseAll reads the options that match into their fields. Options without
-// field are left to derive.
+// field, and those of neighbours, are left to derive.
 func (l *loader) parseAll(match func(*option) bool) {
 	for o := range rows() {
-		if o.ignored == "" && match(o) {
+		if o.ignored == "" && o.section != sectionPeer && match(o) {
 			l.parse(o)
 		}
 	}
@@ -54,18 +54,30 @@ func (l *loader) set(o *option, text string) error {
 	switch p := o.field(&l.cfg).(type) {
 	case *bool:
 		return assign(p, text, o, parseBool)
+	case *uint8:
+		return assign(p, text, o, parseNumber[uint8])
 	case *uint16:
 		return assign(p, text, o, parseNumber[uint16])
 	case *uint32:
 		return assign(p, text, o, parseNumber[uint32])
 	case *time.Duration:
-		return assign(p, text, o, parseSeconds)
+		return assign(p, text, o, parseDuration)
 	case *string:
 		return assign(p, text, o, parseText)
 	case *netip.Addr:
 		return assign(p, text, o, l.parseAddr)
-	case *[]netip.Prefix:
-		return assign(p, text, o, parsePrefixes)
+	case *Secret:
+		return assign(p, text, o, parseSecret)
+	case *IrrelevantRoutes:
+		return assign(p, text, o, parseChoice[IrrelevantRoutes])
+	case *RestartMode:
+		return assign(p, text, o, parseChoice[RestartMode])
+	case *BFDMode:
+		return assign(p, text, o, parseChoice[BFDMode])
+	case *[]Family:
+		return assign(p, text, o, parseChoices[Family])
+	case *[]Station:
+		return assign(p, text, o, parseStations)
 	default:
 		panic(fmt.Sprintf("config: option %s has a field of type %T", o, p))
 	}
@@ -95,7 +107,7 @@ func parseBool(text string, o *option) (bool, error) {
 	return false, errWant(o)
 }
 
-func parseNumber[T uint16 | uint32 | time.Duration](text string, o *option) (T, error) {
+func parseNumber[T uint8 | uint16 | uint32 | time.Duration](text string, o *option) (T, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || (n < o.min || n > o.max) && (n != 0 || !o.zero) {
 		return 0, errWant(o)
@@ -103,9 +115,9 @@ func parseNumber[T uint16 | uint32 | time.Duration](text string, o *option) (T, 
 	return T(n), nil
 }
 
-func parseSeconds(text string, o *option) (time.Duration, error) {
+func parseDuration(text string, o *option) (time.Duration, error) {
 	n, err := parseNumber[time.Duration](text, o)
-	return n * time.Second, err
+	return n * o.unit(), err
 }
 
 func parseText(text string, o *option) (string, error) {
@@ -114,6 +126,8 @@ func parseText(text string, o *option) (string, error) {
 		return parseHost(text, o)
 	case typeDriver:
 		return parseDriver(text, o)
+	case typeDevice:
+		return parseDevice(text, o)
 	default:
 		return text, nil
 	}
@@ -203,21 +217,30 @@ func (l *loader) interfaceAddr(name string, o *option) (netip.Addr, error) {
 func parsePrefixes(text string, o *option) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, item := range splitList(text) {
-		prefix, err := netip.ParsePrefix(item)
-		if addr, addrErr := netip.ParseAddr(item); addrErr == nil {
-			prefix, err = addr.Prefix(addr.BitLen())
+		if addr, err := netip.ParseAddr(item); err == nil {
+			item = addr.WithZone("").String() + "/" + strconv.Itoa(addr.BitLen())
 		}
-		if err != nil || prefix.Addr().Is4In6() {
-			return nil, fmt.Errorf("%s is no prefix; %w", quote(item), errWant(o))
-		}
-		if prefix != prefix.Masked() {
-			return nil, fmt.Errorf("%s has bits set after its length; want %s", quote(item), prefix.Masked())
+		prefix, err := parsePrefix(item, "want "+o.allowed())
+		if err != nil {
+			return nil, err
 		}
 		if !slices.Contains(prefixes, prefix) {
 			prefixes = append(prefixes, prefix)
 		}
 	}
 	return prefixes, nil
+}
+
+// parsePrefix reads one prefix; want says what is allowed.
+func parsePrefix(text, want string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil || prefix.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%s is no prefix; %s", quote(text), want)
+	}
+	if prefix != prefix.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%s has bits set after its length; want %s", quote(text), prefix.Masked())
+	}
+	return prefix, nil
 }
 
 // splitList returns the items of a comma-separated list, without empty ones.

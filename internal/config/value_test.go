@@ -9,9 +9,10 @@ import (
 func TestLoadBad(t *testing.T) {
 	t.Parallel()
 	const (
-		wantLocal = "want an IP address or the name of an interface that has one"
-		wantHosts = "want IP addresses or host names, separated by commas"
-		wantBool  = "want true, false, yes, no, on, off, 1 or 0"
+		wantLocal   = "want an IP address or the name of an interface that has one"
+		wantHosts   = "want IP addresses or host names, separated by commas"
+		otherFamily = " is not of the address family of BGP.local_address, 192.0.2.1; want that family"
+		wantBool    = "want true, false, yes, no, on, off, 1 or 0"
 	)
 	tests := []struct {
 		name string
@@ -67,11 +68,15 @@ func TestLoadBad(t *testing.T) {
 			`0.conf:4: BGP.peers: value "::": :: is not the address of one host; ` + wantHosts,
 			`0.conf:4: BGP.peers: value "nowhere": look up host: no nowhere`,
 			`0.conf:4: BGP.peers: value "none.example.org": look up host: none.example.org has no address`}},
-		{"bad peer twice", minimal + "peers = 192.0.2.101, [2001:db8::7], rr1.example.org, 2001:db8:0::7", []string{
+		{"bad peer twice", minimal + "peers = 192.0.2.101, 192.0.2.7, rr1.example.org, ::ffff:192.0.2.7", []string{
 			`0.conf:4: BGP.peers: value "rr1.example.org": the same peer as "192.0.2.101" (192.0.2.101); want each peer once`,
-			`0.conf:4: BGP.peers: value "2001:db8:0::7": the same peer as "[2001:db8::7]" (2001:db8::7); want each peer once`}},
+			`0.conf:4: BGP.peers: value "::ffff:192.0.2.7": the same peer as "192.0.2.7" (192.0.2.7); want each peer once`}},
+		{"bad family of peers", minimal + "listen = 1\npeers = [2001:db8::7], rr6.example.org\ndynamic_neighbors = 2001:db8::/32", []string{
+			`0.conf:5: BGP.peers: value "[2001:db8::7]": 2001:db8::7` + otherFamily,
+			`0.conf:5: BGP.peers: value "rr6.example.org": 2001:db8::106` + otherFamily,
+			`0.conf:6: BGP.dynamic_neighbors: value "2001:db8::/32": 2001:db8::` + otherFamily}},
 		{"bad passive peer", minimal + "listen = 1\npeers = 192.0.2.7\npassive_peers = 192.0.2.8", []string{
-			`0.conf:6: BGP.passive_peers: value "192.0.2.8": want only hosts that BGP.peers has too`}},
+			`0.conf:6: BGP.passive_peers: value "192.0.2.8": want only hosts that BGP.peers or a section has, too`}},
 		{"bad passive and dynamic without listen", minimal + "peers = 192.0.2.7\npassive_peers = 192.0.2.7\ndynamic_neighbors = 192.0.2.0/24",
 			[]string{
 				`0.conf:5: BGP.passive_peers: value "192.0.2.7": has no sense unless BGP.listen is true`,

@@ -11,14 +11,18 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/api"
+	"github.com/bagpipe-vpn/bagpipe/internal/bfd"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/transport"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/bmp"
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/dummy"
@@ -37,6 +41,7 @@ type Daemon struct {
 	reconciler *dataplane.Reconciler
 	manager    *vpn.Manager
 	speaker    *speaker.Speaker
+	monitor    *bmp.Exporter
 	server     *api.Server
 	listener   net.Listener
 }
@@ -73,9 +78,12 @@ func (d *Daemon) build(book *logbook.Book) error {
 	if d.speaker, err = speaker.New(speakerConfig(cfg, log), routes); err != nil {
 		return err
 	}
+	if d.monitor, err = bmp.New(bmpConfig(cfg, log, d.speaker, routes)); err != nil {
+		return err
+	}
 	d.server, err = api.New(api.Node{
 		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: cfg.Sections(),
-		Logs: book, Log: log, Version: version.String(), Started: time.Now(),
+		Monitoring: d.monitor.Status, Logs: book, Log: log, Version: version.String(), Started: time.Now(),
 	})
 	if err != nil {
 		return err
@@ -87,24 +95,80 @@ func (d *Daemon) build(book *logbook.Book) error {
 }
 
 func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
-	families := wire.Families
-	if !cfg.BGP.EnableRTC {
-		families = families[:len(families)-1]
+	b := &cfg.BGP
+	settings := func(s *config.Settings) *speaker.Settings {
+		out := speakerSettings(s)
+		if len(cfg.BMP.Stations) > 0 && s.IrrelevantRoutes == config.IrrelevantAuto {
+			out.Irrelevant = speaker.Keep // stations want to see all routes
+		}
+		return out
 	}
 	c := speaker.Config{
-		AS: cfg.BGP.MyAS, RouterID: cfg.BGP.RouterID, Local: cfg.BGP.LocalAddress,
-		Settings: speaker.Settings{
-			HoldTime: uint16(cfg.BGP.HoldTime / time.Second), RetryMax: cfg.BGP.ConnectRetryTime, Families: families,
-		},
-		Listen: cfg.BGP.Listen, ListenPort: cfg.BGP.ListenPort, Log: log,
+		AS: b.MyAS, RouterID: b.RouterID, Local: b.LocalAddress, Hostname: hostname(), Settings: *settings(&b.Settings),
+		Listen: b.Listen, ListenPort: b.ListenPort, BFD: bfd.NewNode(log), Log: log,
 	}
-	for _, prefix := range cfg.BGP.DynamicNeighbors {
-		c.Dynamic = append(c.Dynamic, speaker.Group{Prefix: prefix})
+	for _, p := range b.Peers {
+		c.Peers = append(c.Peers, speaker.PeerConfig{
+			Addr: p.Addr, Port: p.Port, Passive: p.Passive, Settings: settings(&p.Settings),
+		})
 	}
-	for _, p := range cfg.BGP.Peers {
-		c.Peers = append(c.Peers, speaker.PeerConfig{Addr: p.Addr, Port: p.Port, Passive: p.Passive})
+	for _, g := range b.Groups {
+		c.Dynamic = append(c.Dynamic, speaker.Group{Prefix: g.Prefix, Settings: settings(&g.Settings)})
 	}
 	return c
+}
+
+// hostname is told to peers and stations; "" when it is not known.
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
+}
+
+func bmpConfig(cfg *config.Config, log *slog.Logger, s *speaker.Speaker, routes *rib.RIB) bmp.Config {
+	c := bmp.Config{
+		Retry: cfg.BMP.ConnectRetryTime, Statistics: cfg.BMP.StatisticsInterval,
+		SysName: hostname(), SysDescr: "bagpipe-bgp " + version.String(),
+		Peers: bmp.FromSpeaker(s), Routes: routes, Log: log,
+	}
+	for _, st := range cfg.BMP.Stations {
+		c.Stations = append(c.Stations, st.Addr())
+	}
+	return c
+}
+
+func speakerSettings(s *config.Settings) *speaker.Settings {
+	out := &speaker.Settings{
+		Description: s.Description, AS: s.PeerAS, HoldTime: uint16(s.HoldTime / time.Second), RetryMax: s.ConnectRetryTime,
+		Transport: transport.Options{
+			Password: string(s.Password), TTLSecurity: int(s.TTLSecurity), Device: s.Device,
+		},
+		MaxPrefixes: int(s.MaxPrefixes), MaxPrefixesWarning: int(s.MaxPrefixesWarning), MaxPrefixesPause: s.MaxPrefixesPause,
+		Disabled: s.Shutdown, DisabledText: "shut down in the configuration", AllowOwnAS: int(s.AllowOwnAS),
+	}
+	for _, f := range s.Families {
+		out.Families = append(out.Families, wire.Families[f])
+	}
+	switch s.IrrelevantRoutes {
+	case config.IrrelevantKeep:
+		out.Irrelevant = speaker.Keep
+	case config.IrrelevantDrop:
+		out.Irrelevant = speaker.Drop
+	case config.IrrelevantAuto:
+		out.Irrelevant = speaker.DropIfAsked
+	}
+	if r := s.Restart; r.Mode != config.RestartOff {
+		out.Restart = &speaker.Restart{Notification: r.Notification, StaleTime: r.StaleTime, LongLived: r.LongLivedTime}
+		if r.Mode == config.RestartFull {
+			out.Restart.Time = uint16(r.Time / time.Second)
+		}
+	}
+	if w := s.BFD; w.Mode != config.BFDOff {
+		out.BFD = &bfd.Config{Device: s.Device, MinTx: w.MinTx, MinRx: w.MinRx, Multiplier: w.Multiplier}
+		if w.Mode == config.BFDMultihop {
+			out.BFD.Multihop, out.BFD.MinTTL = true, w.MinTTL
+		}
+	}
+	return out
 }
 
 func (d *Daemon) openDrivers() error {
@@ -142,6 +206,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { d.reconciler.Run(ctx); return nil })
 	g.Go(func() error { d.manager.Run(ctx); return nil })
 	g.Go(func() error { return d.speaker.Run(ctx) })
+	g.Go(func() error { d.monitor.Run(ctx); return nil })
 	g.Go(func() error { return d.server.Serve(ctx, d.listener) })
 	g.Go(func() error { d.sweep(ctx); return nil })
 	d.log.Info("running", "version", version.String(), "local_address", d.cfg.BGP.LocalAddress, "as", d.cfg.BGP.MyAS,

@@ -7,7 +7,8 @@
 // State is a set of entries, values with keys. A caller hands the Reconciler
 // desired entries; the Reconciler compares them with what is installed, gives
 // the driver only the difference, retries what failed with back-off, and shows
-// what is not installed. A driver has no memory of its own that matters: after
+// what is not installed. When others take an instance's devices or ports away, it
+// has them made again and replays what is desired. A driver has no memory of its own that matters: after
 // a restart it tells from the kernel what is installed.
 //
 // A driver never touches what it does not own. How it marks its own is the
@@ -19,6 +20,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -97,11 +99,14 @@ const (
 	Prefix
 	// LocalPrefix routes traffic that arrives with Label to IP at MAC behind device Port. Key: Label and IP.
 	LocalPrefix
+	// Whole is the instance itself: what Open makes. Only a Problem has such an entry.
+	Whole
 )
 
 var kindNames = [...]string{
 	LocalPort: "port", LocalMAC: "local-mac", RemoteMAC: "mac", Neighbour: "neigh",
 	Flood: "flood", Prefix: "prefix", LocalPrefix: "local-prefix",
+	Whole: "instance",
 }
 
 // String returns a short lower-case name such as "mac", used in logs and metrics.
@@ -196,20 +201,55 @@ func (c Change) String() string {
 	return "+ " + c.Entry.String()
 }
 
+// Drift is what others took from an open instance.
+type Drift struct {
+	// Instance is the Instance.ID.
+	Instance string
+	// Whole is set when what Open made is not whole: Handle.Repair is due.
+	Whole bool
+	// Ports are those that are there and not plugged: removed and made again, or
+	// plugged elsewhere. One that is gone is not listed: whoever made it does so again.
+	Ports []string
+}
+
+// InputError is a request that the driver cannot carry out as the client made
+// it; nothing was changed.
+type InputError struct {
+	// Field is the member of the REST request, e.g. "local_port".
+	Field string
+	// Text gives the value, what is wrong with it, and what is allowed.
+	Text string
+	// Missing is set when something is not there that others make.
+	Missing bool
+}
+
+// Error implements error.
+func (e *InputError) Error() string { return e.Field + ": " + e.Text }
+
+// ErrOpen is returned by Driver.RemoveOrphan for an instance that is open.
+var ErrOpen = errors.New("it is open")
+
 // Driver makes and finds the forwarding state of instances in one kind of
 // forwarding plane.
 type Driver interface {
 	// Name is the driver's name in the configuration file, e.g. "linux".
 	Name() string
 	Capabilities() Capabilities
+	// Check refuses with an *InputError what a client asks in vain: an instance
+	// that Open, or a port of it that Apply would not take. It changes nothing.
+	Check(ctx context.Context, inst Instance, port string) error
 	// Open makes room for an instance, or adopts what an earlier run left for
 	// the same Instance.ID. On error nothing new is left behind.
 	Open(ctx context.Context, inst Instance) (Handle, error)
 	// Orphans lists the ids of instances that this driver owns state for, in the
 	// forwarding plane, and that are not open.
 	Orphans(ctx context.Context) ([]string, error)
-	// RemoveOrphan removes all state of an instance listed by Orphans.
+	// RemoveOrphan removes all state of an instance by its id in Orphans. ErrOpen
+	// says that it was opened meanwhile; nothing was removed.
 	RemoveOrphan(ctx context.Context, id string) error
+	// Drifted lists the open instances that others took something from. It is
+	// called every few seconds, so that it must be cheap.
+	Drifted(ctx context.Context) ([]Drift, error)
 	// Describe returns driver members for the looking glass, in order.
 	Describe() []Member
 	// Close frees what the driver holds in this process; forwarding goes on.
@@ -224,6 +264,9 @@ type Handle interface {
 	// when done. Applying a change twice is no error and changes nothing;
 	// deleting what is not there is no error.
 	Apply(ctx context.Context, changes []Change) []error
+	// Repair makes again what of that which Open made is gone, and tells whether
+	// anything was: then entries are gone with it, and Installed tells which are left.
+	Repair(ctx context.Context) (repaired bool, err error)
 	// Remove takes the instance and all that the driver owns for it out of the forwarding plane.
 	Remove(ctx context.Context) error
 	// Describe returns instance members for the looking glass, in order.

@@ -14,6 +14,9 @@ func (r *Reconciler) RetryAt(ctx context.Context, now time.Time) {
 	}
 }
 
+// Check looks for what others changed.
+func (r *Reconciler) Check(ctx context.Context) { r.check(ctx) }
+
 // RoundTrip compacts an entry and expands it again.
 func RoundTrip(e Entry) Entry { return expand(compact(&e)) }
 

@@ -149,6 +149,19 @@ func (m *model) remove() {
 	}
 }
 
+// lose takes something away behind the driver's back.
+func (m *model) lose() {
+	id := rapid.SampledFrom([]string{"red", "blue"}).Draw(m.T, "instance")
+	_, plugged := m.desire[id]["tap1"]
+	switch {
+	case m.open[id] == nil:
+	case plugged && rapid.Bool().Draw(m.T, "unplug") && m.node.plane.Entries(dataplane.EVPN, id) != nil:
+		m.node.plane.Unplug(dataplane.EVPN, id, "tap1")
+	default:
+		m.node.plane.Lose(modelInstances[id].Type, id)
+	}
+}
+
 // restart begins anew over the same plane: nothing is desired until it is asked for.
 func (m *model) restart() {
 	m.node = m.node.restart(m.tb)
@@ -171,8 +184,10 @@ func (m *model) check() {
 // settle ends the failures and compares the plane with what is desired.
 func (m *model) settle() {
 	m.node.plane.Heal()
+	m.node.Check(m.tb.Context())
 	m.node.RetryAt(m.tb.Context(), later())
 	m.node.Sweep(m.tb.Context())
+	m.node.Check(m.tb.Context()) // a port plugged just now is listed once more
 	if p := problems(m.node); len(p) > 0 {
 		m.Fatalf("problems stay: %v", p)
 	}
@@ -187,6 +202,7 @@ func (m *model) settle() {
 		}
 	}
 	calls := m.node.plane.Calls()
+	m.node.Check(m.tb.Context())
 	m.node.RetryAt(m.tb.Context(), later())
 	m.node.Sweep(m.tb.Context())
 	if got := m.node.plane.Calls(); got != calls {
@@ -205,11 +221,13 @@ func TestPlaneConvergesToDesired(t *testing.T) {
 		}
 		step := func(f func()) func(*rapid.T) { return func(rt *rapid.T) { m.T = rt; f() } }
 		retry := func() { m.node.RetryAt(t.Context(), later()) }
+		check := func() { m.node.Check(t.Context()) }
 		sweep := func() { m.node.Sweep(t.Context()) }
 		rt.Repeat(map[string]func(*rapid.T){
 			"do": step(m.do), "do again": step(m.do), "release": step(m.release),
 			"sync": step(m.sync), "sync again": step(m.sync), "fail": step(m.fail), "heal": step(func() { m.node.plane.Heal() }),
 			"remove": step(m.remove), "restart": step(m.restart), "sweep": step(sweep), "retry": step(retry),
+			"lose": step(m.lose), "look": step(check),
 			"": step(m.check),
 		})
 		m.T = rt

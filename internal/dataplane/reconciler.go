@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// checkEvery is the time between two looks for what others took away.
+const checkEvery = 10 * time.Second
+
 // errNoDriver is returned when an instance asks for a VPN type without driver.
 var errNoDriver = errors.New("no dataplane driver for this VPN type")
 
@@ -124,7 +127,8 @@ func (r *Reconciler) all() []*Forwarding {
 	return out
 }
 
-// Problems returns what could not be carried out yet, of all instances.
+// Problems returns what could not be carried out yet: one problem at most for
+// an instance, those that are still to be removed included.
 func (r *Reconciler) Problems() []Problem {
 	var out []Problem
 	for _, f := range r.all() {
@@ -133,14 +137,19 @@ func (r *Reconciler) Problems() []Problem {
 	return out
 }
 
-// Run retries failed changes until ctx ends.
+// Run retries failed changes, and undoes what others changed in the forwarding
+// plane, until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) {
-	timer := time.NewTimer(0)
+	timer, check := time.NewTimer(0), time.NewTicker(checkEvery)
 	defer timer.Stop()
+	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-check.C:
+			r.check(ctx)
+			continue
 		case <-r.woken:
 		case <-timer.C:
 		}
@@ -157,25 +166,45 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// Sweep removes what an earlier run left: stale entries of open instances, and
-// instances that were not opened again. It returns what it removed, in words.
-func (r *Reconciler) Sweep(ctx context.Context) (removed []string) {
-	for _, f := range r.all() {
-		if n := f.Sweep(ctx); n > 0 {
-			removed = append(removed, fmt.Sprintf("%d entries of instance %s", n, f.inst.ID))
+// check finds and undoes what others changed.
+func (r *Reconciler) check(ctx context.Context) {
+	for t, d := range r.drivers {
+		drifts, err := d.Drifted(ctx)
+		if err != nil {
+			r.log.Warn("look for changes by others", "vpn_type", t, "err", err)
+		}
+		for _, drift := range drifts {
+			for _, f := range r.all() {
+				if f.inst.Type == t && f.inst.ID == drift.Instance {
+					f.heal(ctx, drift)
+				}
+			}
 		}
 	}
+}
+
+// Sweep removes what an earlier run left: instances that were not opened again,
+// and then stale entries of open ones. It returns what it removed, in words.
+func (r *Reconciler) Sweep(ctx context.Context) (removed []string) {
 	for t, d := range r.drivers {
 		ids, err := d.Orphans(ctx)
 		if err != nil {
 			r.log.Warn("list orphan instances", "vpn_type", t, "err", err)
 		}
 		for _, id := range ids {
-			if err := d.RemoveOrphan(ctx, id); err != nil {
+			err := d.RemoveOrphan(ctx, id)
+			switch {
+			case errors.Is(err, ErrOpen): // asked for just now
+			case err != nil:
 				r.log.Warn("remove orphan instance", "vpn_type", t, "instance", id, "err", err)
-				continue
+			default:
+				removed = append(removed, fmt.Sprintf("instance %s", id))
 			}
-			removed = append(removed, fmt.Sprintf("instance %s", id))
+		}
+	}
+	for _, f := range r.all() {
+		if n := f.Sweep(ctx); n > 0 {
+			removed = append(removed, fmt.Sprintf("%d entries of instance %s", n, f.inst.ID))
 		}
 	}
 	return removed

@@ -30,6 +30,7 @@ type Record struct {
 type Book struct {
 	mu      sync.Mutex
 	records []Record // oldest first
+	total   uint64
 }
 
 // Records returns the records, newest first; those about a subject only, if it
@@ -53,9 +54,17 @@ func (b *Book) Len() int {
 	return len(b.records)
 }
 
+// Total returns the number of warnings and errors so far, kept or not.
+func (b *Book) Total() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total
+}
+
 func (b *Book) add(r Record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.total++
 	if len(b.records) == Size {
 		b.records = slices.Delete(b.records, 0, 1)
 	}

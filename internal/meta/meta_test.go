@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/daemon", "internal/cli"},
 	{"internal/api", "internal/lab"},
 	{"client", "internal/rr"},
-	{"internal/vpn"},
+	{"internal/vpn", "internal/bmp"},
 	{"internal/bgp/speaker"},
 	{"internal/bgp/session", "internal/rib", "internal/dataplane/linux", "internal/dataplane/dummy", "internal/dataplane/fake"},
 	{"internal/dataplane", "internal/bgp/wire", "internal/netlinkx"},
@@ -187,7 +187,7 @@ func TestDaemonDoesNotContainGoBGPServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pkg := range strings.Fields(string(out)) {
-		if strings.HasPrefix(pkg, "github.com/osrg/gobgp") && !strings.HasSuffix(pkg, "/pkg/packet/bgp") && !strings.Contains(pkg, "/packet/bgp/") {
+		if strings.HasPrefix(pkg, "github.com/osrg/gobgp") && !strings.HasSuffix(pkg, "/pkg/packet/bgp") && !strings.HasSuffix(pkg, "/pkg/packet/bmp") && !strings.Contains(pkg, "/packet/bgp/") {
 			t.Errorf("bagpipe-bgp contains %s", pkg)
 		}
 	}

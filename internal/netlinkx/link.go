@@ -21,8 +21,9 @@ type Link struct {
 	MTU    int
 	Group  uint32
 	Up     bool
-	// Loopback is set for lo.
+	// Loopback is set for lo, Ethernet for devices with Ethernet frames (ARPHRD_ETHER).
 	Loopback bool
+	Ethernet bool
 	Name     string
 	Alias    string
 	// Kind is "bridge", "vxlan", "veth", …; empty for hardware and loopback.

@@ -33,6 +33,7 @@ type Exporter struct {
 	// Guarded by RIB.mu.
 	interest  interest
 	announced map[wire.NLRI]sent
+	counts    kindCounts // of announced
 	dirty     map[wire.NLRI]struct{}
 	queue     fifo[wire.NLRI]
 	rescan    bool
@@ -191,6 +192,9 @@ func (e *Exporter) decide(n wire.NLRI) (Export, bool) {
 			if was && told.attrs == attrs && told.label == p.label {
 				return Export{}, false
 			}
+			if !was {
+				e.counts[n.Kind]++
+			}
 			e.announced[n] = sent{attrs, p.label, r.raw[pos]}
 			return Export{wire.Route{NLRI: n, Label: p.label, Raw: r.raw[pos]}, attrs}, true
 		}
@@ -199,6 +203,7 @@ func (e *Exporter) decide(n wire.NLRI) (Export, bool) {
 		return Export{}, false
 	}
 	delete(e.announced, n)
+	e.counts[n.Kind]--
 	return Export{Route: wire.Route{NLRI: n, Raw: told.raw}}, true
 }
 
@@ -217,11 +222,7 @@ func (e *Exporter) eligible(n wire.NLRI, a *wire.Attrs) bool {
 func (e *Exporter) Announced() map[wire.Family]int {
 	e.rib.mu.Lock()
 	defer e.rib.mu.Unlock()
-	m := map[wire.Family]int{}
-	for n := range e.announced {
-		m[n.Kind.Family()]++
-	}
-	return m
+	return e.counts.byFamily()
 }
 
 // Subscriptions lists what the peer gets, for the looking glass: a family with

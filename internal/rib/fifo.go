@@ -13,6 +13,11 @@ const keepCapacity = 1024
 
 // add adds an item and tells whether the queue was empty.
 func (q *fifo[T]) add(v T) bool {
+	if q.head > keepCapacity && q.head > len(q.items)/2 { // a queue that is never empty must not grow
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
 	q.items = append(q.items, v)
 	return q.len() == 1
 }

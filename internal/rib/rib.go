@@ -31,7 +31,8 @@ type source struct {
 	name     string
 	kind     SourceKind
 	counts   kindCounts
-	exporter *Exporter // of a peer, for its RTC routes
+	stale    kindCounts // of them, those that are not fresh
+	exporter *Exporter  // of a peer, for its RTC routes
 	used     bool
 	// ask is set for a peer whose irrelevant routes are not kept.
 	ask func(wire.Family)
@@ -177,7 +178,7 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 	pos, added := r.paths.Add(pathKey{src, route.NLRI})
 	p := r.paths.At(pos)
 	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel {
-		p.stale = Fresh
+		r.setStale(src, route.NLRI, p, Fresh)
 		return
 	}
 	r.stats.Announced++
@@ -190,7 +191,8 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 		r.unlinkTables(pos, route.NLRI, r.live[p.set])
 		r.leaveSet(pos, p)
 	}
-	p.label, p.multiLabel, p.stale = route.Label, route.MultiLabel, Fresh
+	r.setStale(src, route.NLRI, p, Fresh)
+	p.label, p.multiLabel = route.Label, route.MultiLabel
 	r.joinSet(pos, p, set)
 	r.linkTables(src, pos, route.NLRI, set)
 	r.changed(src, route.NLRI, pos, added)
@@ -204,6 +206,7 @@ func (r *RIB) withdraw(src SourceID, n wire.NLRI) {
 	}
 	r.stats.Withdrawn++
 	p := r.paths.At(pos)
+	r.setStale(src, n, p, Fresh)
 	r.unlinkTables(pos, n, r.live[p.set])
 	r.leaveSet(pos, p)
 	delete(r.raw, pos)

@@ -26,11 +26,29 @@ func (s Staleness) String() string {
 // MarkStale marks the fresh paths of a source in some families stale. The next
 // announcement of a path makes it fresh.
 func (r *RIB) MarkStale(src SourceID, families ...wire.Family) {
-	r.eachOf(src, families, func(_ uint32, _ wire.NLRI, p *path) {
+	r.eachOf(src, families, func(_ uint32, n wire.NLRI, p *path) {
 		if p.stale == Fresh {
-			p.stale = Stale
+			r.setStale(src, n, p, Stale)
 		}
 	})
+}
+
+// setStale changes the stage of a path, and counts.
+func (r *RIB) setStale(src SourceID, n wire.NLRI, p *path, s Staleness) {
+	switch {
+	case p.stale == Fresh && s != Fresh:
+		r.sources[src].stale[n.Kind]++
+	case p.stale != Fresh && s == Fresh:
+		r.sources[src].stale[n.Kind]--
+	}
+	p.stale = s
+}
+
+// StaleCounts returns the number of paths of a source that are not fresh, by family.
+func (r *RIB) StaleCounts(src SourceID) map[wire.Family]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sources[src].stale.byFamily()
 }
 
 // MarkLongLived makes the stale paths of a source in some families long-lived
@@ -43,7 +61,7 @@ func (r *RIB) MarkLongLived(src SourceID, families ...wire.Family) {
 		case set.NoLLGR:
 			r.withdraw(src, n)
 		default:
-			p.stale = LongLivedStale
+			r.setStale(src, n, p, LongLivedStale)
 			for _, t := range set.tables {
 				t.touch(n, set)
 			}

@@ -83,6 +83,9 @@ func (w *Watcher) Next(limit int, out []Change) ([]Change, bool) {
 		delete(w.dirty, k)
 		out = append(out, r.change(k))
 	}
+	if w.queue.len() == 0 {
+		w.dirty = map[pathKey]struct{}{} // one that was large would stay so
+	}
 	for n := 0; n < watchScan && len(out) < limit && w.scanning(); n++ {
 		if pos := w.cursor; r.paths.Live(pos) {
 			if k := r.paths.Key(pos); r.sources[k.source].kind == Peer && (w.every || slices.Contains(w.rescan, k.source)) {
@@ -101,7 +104,8 @@ func (w *Watcher) Next(limit int, out []Change) ([]Change, bool) {
 // change returns the present state of a path.
 func (r *RIB) change(k pathKey) Change {
 	c := Change{Source: k.source, Route: wire.Route{NLRI: k.nlri}}
-	if pos, ok := r.paths.Find(k); ok {
+	// The source may have ended meanwhile, and its id be a local one's now.
+	if pos, ok := r.paths.Find(k); ok && r.sources[k.source].kind == Peer {
 		p := r.path(pos)
 		c.Route, c.Attrs = p.Route, p.Attrs
 	}

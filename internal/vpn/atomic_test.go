@@ -22,11 +22,11 @@ func TestAttachIsAllOrNothing(t *testing.T) {
 		in     vpn.Attachment
 		steps  int // of the driver; one failure for each
 	}{
-		{"first endpoint of an EVI", nil, evpn(1, "192.0.2.5"), 4},
-		{"wildcard endpoint", nil, evpn(1, ""), 4},
-		{"given VNI", nil, evpn(1, "192.0.2.5", vni(5000)), 4},
-		{"first endpoint of a VRF", nil, vrf(1, "192.0.2.5"), 4},
-		{"subnet", nil, vrf(1, "192.0.2.5/24", subnet), 4},
+		{"first endpoint of an EVI", nil, evpn(1, "192.0.2.5"), 5},
+		{"wildcard endpoint", nil, evpn(1, ""), 5},
+		{"given VNI", nil, evpn(1, "192.0.2.5", vni(5000)), 5},
+		{"first endpoint of a VRF", nil, vrf(1, "192.0.2.5"), 5},
+		{"subnet", nil, vrf(1, "192.0.2.5/24", subnet), 5},
 		{"second endpoint on the port", []vpn.Attachment{evpn(1, "192.0.2.5")}, evpn(2, "192.0.2.6"), 2},
 		{"second port", []vpn.Attachment{evpn(1, "192.0.2.5")}, evpn(2, "192.0.2.6", onPort("tap2")), 2},
 		{"second IP", []vpn.Attachment{evpn(1, "192.0.2.5")}, evpn(1, "192.0.2.6"), 2},

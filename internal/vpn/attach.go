@@ -144,7 +144,7 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 	}
 	if m.endpoints == 1 && old == nil && i.Type == dataplane.EVPN {
 		if seq, known := i.table.Mobility(e.MAC); known {
-			m.seq = seq + 1
+			m.seq = nextSeq(seq)
 		}
 	}
 	var b rib.Batch

@@ -171,11 +171,14 @@ func TestDetachWithFailingDriver(t *testing.T) {
 		n.plane.Fail(fake.Forever, func(o fake.Op) bool { return o.Change.Delete || o.Verb == "remove" })
 		n.detach(a)
 		n.wantRoutes(mac2ip6, imet)
-		if p := n.reconciler.Problems(); len(p) != 2 {
-			t.Errorf("problems %v, want the MAC and the port", p)
+		if p := n.reconciler.Problems(); len(p) != 1 || p[0].Count != 2 {
+			t.Errorf("problems %v, want one for the MAC and the port", p)
 		}
 		n.detach(evpn(2, "192.0.2.6"))
 		n.wantRoutes()
+		if p := n.reconciler.Problems(); len(p) != 1 || p[0].Change.String() != "- instance" {
+			t.Errorf("problems %v, want the instance", p)
+		}
 		if err := n.Attach(context.Background(), a); err == nil {
 			t.Error("attach succeeded although the earlier instance is not gone")
 		}

@@ -93,11 +93,15 @@ func newInstance(m *Manager, a Attachment) *Instance {
 	return i
 }
 
-// open makes the instance's place in the RIB and in the dataplane.
-func (i *Instance) open(ctx context.Context) error {
+// open makes the instance's place in the RIB and in the dataplane, unless its
+// first port cannot be there.
+func (i *Instance) open(ctx context.Context, port string) error {
 	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, Bridge: i.Bridge}
 	if i.Gateway.IsValid() {
 		inst.Gateway = netip.PrefixFrom(i.Gateway, i.PrefixLen)
+	}
+	if err := i.driver().Check(ctx, inst, port); err != nil {
+		return err
 	}
 	fwd, err := i.m.reconciler.Open(ctx, inst)
 	if err != nil {

@@ -34,8 +34,14 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// MaxVNI is the largest VNI (RFC 7348 §5).
-const MaxVNI = 1<<24 - 1
+const (
+	// MaxVNI is the largest VNI (RFC 7348 §5).
+	MaxVNI = 1<<24 - 1
+	// MaxRouteTargets bounds the import, and the export route targets of an
+	// instance. 250 take 2,000 octets, so that a route with all else it carries fits
+	// a message of 4,096 octets (RFC 4271 §4.1), which all peers take.
+	MaxRouteTargets = 250
+)
 
 // Manager holds the VPN instances of the node. Make it with NewManager, then
 // Run it. Its methods may be called concurrently.
@@ -127,7 +133,7 @@ func (m *Manager) Attach(ctx context.Context, a Attachment) error {
 		if err != nil && created {
 			i.end(ctx)
 		}
-		return err
+		return refusal(err)
 	}
 }
 
@@ -149,6 +155,10 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("advertise_subnet", "an EVPN endpoint is a single address: %s is a subnet", a.IP)
 	case a.MAC.IsMulticast() || a.MAC.IsZero():
 		return refuse("mac_address", "MAC address %s is not that of an endpoint: want a unicast address", a.MAC)
+	case len(a.Imports) > MaxRouteTargets:
+		return refuse("import_rt", "%d route targets: want at most %d", len(a.Imports), MaxRouteTargets)
+	case len(a.Exports) > MaxRouteTargets:
+		return refuse("export_rt", "%d route targets: want at most %d", len(a.Exports), MaxRouteTargets)
 	case a.VNI > MaxVNI:
 		return refuse("vni", "%d: want 1 to %d, or 0 to allocate one", a.VNI, MaxVNI)
 	}
@@ -181,10 +191,10 @@ func (m *Manager) lockInstance(ctx context.Context, a Attachment) (i *Instance, 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := i.open(ctx); err != nil {
+	if err := i.open(ctx, a.Port); err != nil {
 		i.end(ctx)
 		i.mu.Unlock()
-		return nil, false, err
+		return nil, false, refusal(err)
 	}
 	return i, true, nil
 }

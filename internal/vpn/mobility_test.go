@@ -92,6 +92,78 @@ func TestRouteLearnedLateIsOutrunOnce(t *testing.T) {
 	})
 }
 
+// Beyond the highest number there is none: ours stays there, and does not begin
+// anew at 0, with which it would lose against all.
+func TestHighestSequenceNumberStays(t *testing.T) {
+	t.Parallel()
+	const highest = 0xffffffff
+	for _, tt := range []struct {
+		name      string
+		before    uint32 // known at the attach; 0 for none
+		late      uint32 // learned after it
+		want      uint32
+		announced uint64 // by us, for the late route
+	}{
+		{name: "known", before: highest, late: highest - 5, want: highest},
+		{name: "one below", before: highest - 1, late: highest, want: highest},
+		{name: "learned late", late: highest, want: highest, announced: 1},
+		{name: "one ahead, learned late", before: highest - 2, late: highest, want: highest, announced: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newNode(t, setup{})
+				p := n.peer("BGP-10.77.0.9")
+				if tt.before != 0 {
+					p.announce(remoteMAC(9, 7, ""), withSeq(remoteAttrs(9, "64512:1"), tt.before))
+				}
+				n.attach(evpn(7, ""))
+				before := n.rib.Stats().Announced
+				p.announce(remoteMAC(9, 7, ""), withSeq(remoteAttrs(9, "64512:1"), tt.late))
+				n.wantSeq(7, tt.want)
+				if got := n.rib.Stats().Announced - before - 1; got != tt.announced {
+					t.Errorf("%d announcements after the late route, want %d", got, tt.announced)
+				}
+				n.wantEntry(7, "local-mac dev tap1 02:00:00:00:00:07")
+			})
+		})
+	}
+}
+
+// With the highest number on both sides, a third node takes the lowest next hop
+// until the old node withdraws.
+func TestMoveAtHighestSequenceNumber(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		number int // of the new node; the old one is 9
+		during string
+	}{
+		{"new node is lower", 1, "10.77.1.1"},
+		{"new node is higher", 10, "10.77.1.9"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				a, c := newNode(t, setup{number: tt.number}), newNode(t, setup{number: 3})
+				defer connect(a, c)()
+				c.attach(evpn(3, ""))
+				route, attrs := remoteMAC(9, 7, ""), withSeq(remoteAttrs(9, "64512:1"), 0xffffffff)
+				atA, atC := a.peer("BGP-10.77.0.9"), c.peer("BGP-10.77.0.9")
+				atA.announce(route, attrs)
+				atC.announce(route, attrs)
+				a.attach(evpn(7, ""))
+				if got := c.entryOf(7); !strings.Contains(got, tt.during+"/") {
+					t.Errorf("third node sends to %q, want %s", got, tt.during)
+				}
+				atA.withdraw(route)
+				atC.withdraw(route)
+				if got := c.entryOf(7); !strings.Contains(got, fmt.Sprintf("10.77.1.%d/", tt.number)) {
+					t.Errorf("third node sends to %q after the withdrawal", got)
+				}
+			})
+		})
+	}
+}
+
 // A route one ahead of ours is what the next node announces when the MAC moves
 // on: only right after the attach is it taken for an old one.
 func TestRouteOneAhead(t *testing.T) {

@@ -87,7 +87,7 @@ func (r *run) again() {
 }
 
 func (r *run) attachThis(a vpn.Attachment) {
-	before, stuck := r.n.state(), len(r.n.reconciler.Problems())
+	before, stuck := r.n.state(), r.stuck()
 	want := r.m.refusal(a)
 	err := r.n.Attach(context.Background(), a)
 	settle()
@@ -102,12 +102,20 @@ func (r *run) attachThis(a vpn.Attachment) {
 		}
 	case err == nil || want != "" || !r.failing:
 		r.Fatalf("attach: error %v, want one about %q", err, want)
-	case len(r.n.reconciler.Problems()) != stuck || strings.Contains(r.n.log.String(), "not removed"):
+	case r.stuck() != stuck || strings.Contains(r.n.log.String(), "not removed"):
 		return // the plane may differ: an undo failed
 	}
 	if diff := cmp.Diff(before, r.n.state()); diff != "" {
 		r.Fatalf("a failed attach (%v) left a trace (-before +after):\n%s", err, diff)
 	}
+}
+
+// stuck is the number of changes that could not be carried out.
+func (r *run) stuck() (n int) {
+	for _, p := range r.n.reconciler.Problems() {
+		n += p.Count
+	}
+	return n
 }
 
 func (r *run) detach() {

@@ -4,6 +4,7 @@ package vpn
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -60,6 +61,16 @@ type RequestError struct {
 
 // Error implements error.
 func (e *RequestError) Error() string { return e.Field + ": " + e.Text }
+
+// refusal makes what a driver has against a request a *RequestError. Other
+// errors are the driver's own and stay as they are.
+func refusal(err error) error {
+	var in *dataplane.InputError
+	if errors.As(err, &in) {
+		return &RequestError{in.Field, in.Text}
+	}
+	return err
+}
 
 func refuse(field, format string, args ...any) error {
 	return &RequestError{field, fmt.Sprintf(format, args...)}

@@ -4,6 +4,7 @@ package vpn
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -135,20 +136,30 @@ func (i *Instance) chooseEncap(a *wire.Attrs) encap.Type {
 // came up, that route is learned only after the attach. Once per attach, so
 // that two nodes that both hold the MAC do not race each other.
 func (i *Instance) outrun(mac ethernet.MAC, remote *wire.Attrs) bool {
-	m := i.macs[mac]
-	if m == nil || m.raised || remote.MobilitySeq < m.seq {
+	m, seq := i.macs[mac], nextSeq(remote.MobilitySeq)
+	if m == nil || m.raised || seq <= m.seq {
 		return false
 	}
 	window := moveWindow
-	if remote.MobilitySeq == m.seq+1 {
+	if remote.MobilitySeq == nextSeq(m.seq) {
 		window = takeoverWindow
 	}
 	if time.Since(m.since) > window {
 		return false
 	}
 	m.raised = true
-	m.seq = remote.MobilitySeq + 1
+	m.seq = seq
 	return true
+}
+
+// nextSeq returns the sequence number that beats seq. RFC 7432 §15 gives no
+// meaning to going round, and 0 would lose against all others: so the highest one
+// stays, and who has the MAC is then decided as among equals.
+func nextSeq(seq uint32) uint32 {
+	if seq == math.MaxUint32 {
+		return seq
+	}
+	return seq + 1
 }
 
 // announceMACs announces the endpoints of MACs again.

@@ -7,6 +7,10 @@
 // and are used as black boxes: started with a configuration, asked through
 // their command line or REST API, stopped by process id.
 //
+// TestMatrix runs our BGP engine, without the rest of the daemon, against BIRD,
+// ExaBGP, OpenBGPD, FRR and GoBGP 3 and 4: every family that a peer has, both
+// ways. It writes docs/interop.md.
+//
 // The tests need root. A missing program fails the test and names the package.
 //
 // Routes are compared as a whole: what a node sent, what the peer holds and

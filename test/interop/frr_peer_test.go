@@ -19,6 +19,7 @@ import (
 const (
 	frrBGPD  = "/usr/lib/frr/bgpd"
 	frrZebra = "/usr/lib/frr/zebra"
+	frrBFDD  = "/usr/lib/frr/bfdd"
 )
 
 // A frr is FRR's bgpd on a host of its own, with zebra if it shall forward.
@@ -63,6 +64,18 @@ func (f *frr) startReflector(dial bool, clients ...netip.Addr) {
 func (f *frr) startSpeaker(vni int, rd, rt string) {
 	f.t.Helper()
 	f.ownDir()
+	socket := f.startZebra()
+	var b strings.Builder
+	fmt.Fprintf(&b, "hostname %s\nrouter bgp 64512\n bgp router-id %s\n no bgp default ipv4-unicast\n", f.label, f.v4)
+	b.WriteString(" neighbor nodes peer-group\n neighbor nodes remote-as 64512\n bgp listen range 10.77.0.0/24 peer-group nodes\n")
+	b.WriteString(" address-family l2vpn evpn\n  neighbor nodes activate\n  advertise-all-vni\n")
+	fmt.Fprintf(&b, "  vni %d\n   rd %s\n   route-target import %s\n   route-target export %s\n  exit-vni\n exit-address-family\n", vni, rd, rt, rt)
+	f.startBGPD(b.String(), "--socket", socket)
+}
+
+// startZebra runs zebra and returns the socket where the other daemons find it.
+func (f *frr) startZebra() string {
+	f.t.Helper()
 	socket := filepath.Join(f.dir, "zserv.api")
 	conf := writeFile(f.t, f.dir, "zebra.conf", "hostname "+f.label+"\n")
 	f.zebra = startProcess(f.t, f.NS, f.dir, "zebra", nil, frrZebra, "--config_file", conf,
@@ -72,12 +85,7 @@ func (f *frr) startSpeaker(vni int, rd, rt string) {
 		_, err := os.Stat(socket)
 		return err
 	})
-	var b strings.Builder
-	fmt.Fprintf(&b, "hostname %s\nrouter bgp 64512\n bgp router-id %s\n no bgp default ipv4-unicast\n", f.label, f.v4)
-	b.WriteString(" neighbor nodes peer-group\n neighbor nodes remote-as 64512\n bgp listen range 10.77.0.0/24 peer-group nodes\n")
-	b.WriteString(" address-family l2vpn evpn\n  neighbor nodes activate\n  advertise-all-vni\n")
-	fmt.Fprintf(&b, "  vni %d\n   rd %s\n   route-target import %s\n   route-target export %s\n  exit-vni\n exit-address-family\n", vni, rd, rt, rt)
-	f.startBGPD(b.String(), "--socket", socket)
+	return socket
 }
 
 func (f *frr) startBGPD(config string, args ...string) {

@@ -77,7 +77,17 @@ func daemonProgram(t testing.TB) string {
 	return filepath.Join(built.dir, "bagpipe-bgp")
 }
 
+// TestMain is also the entry of the processes that tests start.
 func TestMain(m *testing.M) {
+	for variable, run := range map[string]func(setup string) error{engineVariable: runEngine, gobgp4Variable: runGobgp4} {
+		if setup := os.Getenv(variable); setup != "" {
+			if err := run(setup); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", variable, err)
+				os.Exit(1)
+			}
+			return
+		}
+	}
 	code := m.Run()
 	if built.dir != "" {
 		_ = os.RemoveAll(built.dir)

@@ -13,7 +13,7 @@ import (
 // peer's operator (RFC 9003).
 func (p *Peer) Disable(text string) {
 	p.command(func() {
-		p.disable("shut down by the operator")
+		p.disable(ByOperator, "shut down by the operator")
 		p.close(wire.Shutdown(wire.CeaseAdminShutdown, text), evStop)
 	})
 }
@@ -63,12 +63,12 @@ func (p *Peer) close(n wire.Notification, ev event) {
 }
 
 // disable keeps the peer down and says why.
-func (p *Peer) disable(why string) {
+func (p *Peer) disable(hold Hold, why string) {
 	p.disabled, p.starting = true, false
 	p.retry.Stop()
 	p.resume.Stop()
 	p.mu.Lock()
-	p.status.HeldDown = why
+	p.status.Hold, p.status.HeldDown = hold, why
 	p.mu.Unlock()
 }
 
@@ -79,7 +79,7 @@ func (p *Peer) enable() {
 	p.resume.Stop()
 	p.disabled = false
 	p.mu.Lock()
-	p.status.HeldDown = ""
+	p.status.Hold, p.status.HeldDown = NotHeld, ""
 	p.mu.Unlock()
 	p.start()
 }
@@ -87,10 +87,10 @@ func (p *Peer) enable() {
 // holdDown keeps a peer down that sent more routes than it may.
 func (p *Peer) holdDown() {
 	if p.PrefixPause == 0 {
-		p.disable("more routes than max_prefixes, until enabled")
+		p.disable(TooManyRoutes, "more routes than max_prefixes, until enabled")
 		return
 	}
-	p.disable("more routes than max_prefixes, until " + time.Now().Add(p.PrefixPause).Format(time.RFC3339))
+	p.disable(TooManyRoutes, "more routes than max_prefixes, until "+time.Now().Add(p.PrefixPause).Format(time.RFC3339))
 	p.resume.Reset(p.PrefixPause)
 }
 

@@ -98,6 +98,8 @@ type Loss struct {
 	Graceful bool
 	// Sent or Received is the NOTIFICATION that ended the session, if one did.
 	Sent, Received *wire.Notification
+	// At is when it ended.
+	At time.Time
 	// FSMEvent is the event (RFC 4271 §8.1) that did, if there was no NOTIFICATION.
 	FSMEvent uint16
 }
@@ -110,7 +112,7 @@ const (
 
 // lossOf tells how the session on t ended.
 func (t *track) lossOf(i incident, st step) Loss {
-	l := Loss{Graceful: t.deal.GracefulRestart()}
+	l := Loss{Graceful: t.deal.GracefulRestart(), At: time.Now()}
 	n := i.bad
 	switch {
 	case i.ev == evNotification:

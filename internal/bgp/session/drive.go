@@ -16,6 +16,9 @@ import (
 // drive feeds an event to the FSM of a track and carries out the actions.
 func (p *Peer) drive(t *track, i incident) {
 	before := t.m.state
+	if i.ev == evNotification {
+		notification(&p.counters.heard, i.bad.Code)
+	}
 	st := t.m.on(i.ev, i.bad)
 	if before == Established && t.m.state != Established {
 		t.loss = t.lossOf(i, st)

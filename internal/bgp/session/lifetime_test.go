@@ -194,7 +194,7 @@ func TestStatus(t *testing.T) {
 		r.failDials(true)
 		_ = c.Close()
 		want.State, want.Previous, want.Since, want.LastError = Idle, Established, time.Now(), "connection closed by peer"
-		want.LastLoss = Loss{FSMEvent: fsmTCPConnectionFail}
+		want.LastLoss = Loss{At: time.Now(), FSMEvent: fsmTCPConnectionFail}
 		compare()
 	})
 }

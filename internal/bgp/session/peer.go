@@ -44,7 +44,8 @@ type Config struct {
 	// Passive peers are not dialled.
 	Passive bool
 	// Linger is set for neighbours that are known only because they connected: Run
-	// returns when there has been no connection for that long, unless Needed.
+	// returns when there has been no connection for that long, unless it is Needed,
+	// or held down.
 	Linger time.Duration
 	// Needed tells whether the peer must not be forgotten; nil means no.
 	Needed func() bool
@@ -166,7 +167,7 @@ func New(c Config) *Peer {
 	p.in = &track{name: "in", m: machine{passive: true}, hold: stoppedTimer(), keep: stoppedTimer()}
 	p.status = Status{Peer: c.Peer, State: Idle, Since: time.Now()}
 	if c.Disabled {
-		p.status.HeldDown = c.DisabledText
+		p.status.Hold, p.status.HeldDown = ByOperator, c.DisabledText
 	}
 	return p
 }
@@ -209,7 +210,7 @@ func (p *Peer) Run(ctx context.Context) {
 		case <-p.in.keep.C:
 			p.drive(p.in, incident{ev: evKeepaliveTimer})
 		case <-p.linger.C:
-			if p.unconnected() && (p.Needed == nil || !p.Needed()) {
+			if p.unconnected() && !p.disabled && (p.Needed == nil || !p.Needed()) {
 				p.shutdown(ctx)
 				return
 			}

@@ -13,24 +13,40 @@ import (
 
 // Status is a snapshot of a peer for people and metrics.
 type Status struct {
-	Peer           netip.Addr
-	State          State
-	Previous       State
-	Since          time.Time // of the last transition
-	Negotiated     Negotiated
-	LastError      string // why the last session or attempt ended
-	LastLoss       Loss   // how the last session ended
-	HeldDown       string // why the peer is kept down; "" when it is not
-	Established    uint64 // sessions so far
+	Peer        netip.Addr
+	State       State
+	Previous    State
+	Since       time.Time // of the last transition
+	Negotiated  Negotiated
+	LastError   string // why the last session or attempt ended
+	LastLoss    Loss   // how the last session ended
+	Hold        Hold   // whether the peer is kept down
+	HeldDown    string // why, for people; "" when it is not
+	Established uint64 // sessions so far
+	// NOTIFICATIONs by error code; 0 has those with a code that is not known.
+	NotificationsSent, NotificationsReceived map[uint8]uint64
+
 	ReceivedByType map[wire.MsgType]uint64
 	SentByType     map[wire.MsgType]uint64
 	SentBytes      uint64
 }
 
+// Hold tells what keeps a peer down.
+type Hold uint8
+
+// What keeps a peer down.
+const (
+	NotHeld       Hold = iota
+	ByOperator         // Config.Disabled, Peer.Disable
+	TooManyRoutes      // more than the consumer allows
+)
+
 // counters count messages.
 type counters struct {
-	in, out  [8]atomic.Uint64
-	outBytes atomic.Uint64
+	in, out [8]atomic.Uint64
+	// NOTIFICATIONs by error code
+	told, heard [wire.CodeRefresh + 1]atomic.Uint64
+	outBytes    atomic.Uint64
 }
 
 func (c *counters) received(t wire.MsgType) { c.in[t&7].Add(1) }
@@ -52,12 +68,34 @@ func byType(c *[8]atomic.Uint64) map[wire.MsgType]uint64 {
 	return m
 }
 
+// notification counts a NOTIFICATION.
+func notification(c *[wire.CodeRefresh + 1]atomic.Uint64, code uint8) {
+	if code > wire.CodeRefresh {
+		code = 0
+	}
+	c[code].Add(1)
+}
+
+func byCode(c *[wire.CodeRefresh + 1]atomic.Uint64) map[uint8]uint64 {
+	var m map[uint8]uint64
+	for code := range c {
+		if n := c[code].Load(); n > 0 {
+			if m == nil {
+				m = map[uint8]uint64{}
+			}
+			m[uint8(code)] = n
+		}
+	}
+	return m
+}
+
 // Status returns a snapshot; it never waits for the session.
 func (p *Peer) Status() Status {
 	p.mu.Lock()
 	s := p.status
 	p.mu.Unlock()
 	s.ReceivedByType, s.SentByType = byType(&p.counters.in), byType(&p.counters.out)
+	s.NotificationsSent, s.NotificationsReceived = byCode(&p.counters.told), byCode(&p.counters.heard)
 	s.SentBytes = p.counters.outBytes.Load()
 	return s
 }
@@ -110,5 +148,6 @@ func (p *Peer) noteTransition(t *track, before State, i incident) {
 }
 
 func (p *Peer) noteSent(n wire.Notification) {
+	notification(&p.counters.told, n.Code)
 	p.Log.Debug("NOTIFICATION sent", "notification", n.String())
 }

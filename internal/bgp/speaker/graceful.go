@@ -21,7 +21,7 @@ func (n *Neighbour) restartCapability() *wire.GracefulRestart {
 		return nil
 	}
 	n.mu.Lock()
-	preserved := n.ever || n.speaker.Restarting
+	preserved := n.last.Epoch > 0 || n.speaker.Restarting
 	n.mu.Unlock()
 	c := &wire.GracefulRestart{Notification: r.Notification, Time: r.Time}
 	if r.Time == 0 {

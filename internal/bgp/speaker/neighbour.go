@@ -38,7 +38,7 @@ type Neighbour struct {
 
 	mu   sync.Mutex
 	flow *flow // of the established session, or nil
-	ever bool  // there was a session
+	last SessionInfo
 	path *bfd.Session
 }
 
@@ -100,7 +100,9 @@ func (n *Neighbour) Up(deal session.Negotiated) session.Flow {
 	n.recovery.up(deal)
 	f := newFlow(n, deal)
 	n.mu.Lock()
-	n.flow, n.ever = f, true
+	n.flow = f
+	n.last.Epoch++
+	n.last.Established, n.last.Since, n.last.Negotiated = true, f.up, deal
 	n.mu.Unlock()
 	n.speaker.changed()
 	return f
@@ -111,7 +113,9 @@ func (n *Neighbour) down(f *flow, loss session.Loss) {
 	n.mu.Lock()
 	if n.flow == f {
 		n.flow = nil
+		n.last.Established, n.last.Since = false, loss.At
 	}
+	n.last.Down = loss
 	n.mu.Unlock()
 	n.recovery.down(f.deal, loss)
 	n.speaker.changed()
@@ -175,20 +179,27 @@ type SessionInfo struct {
 	// Epoch counts the established sessions.
 	Epoch       uint64
 	Established bool
-	Since       time.Time
+	// Since is when the session was established, or ended.
+	Since time.Time
+	// Negotiated is of this session, or the last one.
 	session.Negotiated
 	// Down tells how the last session ended.
 	Down session.Loss
 }
 
-// Session returns a snapshot of the session.
+// Session returns a snapshot of the session, as those who Watch the speaker know it.
 func (n *Neighbour) Session() SessionInfo {
-	st := n.peer.Status()
-	return SessionInfo{st.Established, st.State == session.Established, st.Since, st.Negotiated, st.LastLoss}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last
 }
 
 // Received returns the number of routes from the neighbour, by family.
 func (n *Neighbour) Received() map[wire.Family]int { return n.speaker.rib.SourceCounts(n.source) }
+
+// StaleCounts returns the number of routes that are kept although the neighbour
+// has not announced them (again), by family.
+func (n *Neighbour) StaleCounts() map[wire.Family]int { return n.speaker.rib.StaleCounts(n.source) }
 
 // Announced returns the number of routes that the neighbour has from us, by family.
 func (n *Neighbour) Announced() map[wire.Family]int {

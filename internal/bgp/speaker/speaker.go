@@ -81,7 +81,7 @@ type Settings struct {
 	// for MaxPrefixesPause, or for good when that is 0.
 	MaxPrefixes, MaxPrefixesWarning int
 	MaxPrefixesPause                time.Duration
-	// Disabled peers stay down until enabled; DisabledText goes to the operator.
+	// Disabled peers stay down until enabled; DisabledText is what Status says then.
 	Disabled     bool
 	DisabledText string
 	// AllowOwnAS is how often our AS may be in the AS_PATH of a route.

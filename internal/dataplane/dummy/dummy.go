@@ -21,7 +21,7 @@ type Driver struct {
 	local netip.Addr
 }
 
-// New returns a driver for instances of a type. local is shown in Describe.
+// New returns a driver for instances of a type; local tells the underlay's family.
 func New(typ dataplane.VPNType, local netip.Addr) *Driver {
 	return &Driver{typ: typ, local: local}
 }
@@ -45,6 +45,9 @@ func (d *Driver) Capabilities() dataplane.Capabilities {
 	return c
 }
 
+// Check takes everything.
+func (d *Driver) Check(context.Context, dataplane.Instance, string) error { return nil }
+
 // Open returns a handle that counts.
 func (d *Driver) Open(_ context.Context, inst dataplane.Instance) (dataplane.Handle, error) {
 	if inst.Type != d.typ {
@@ -59,10 +62,11 @@ func (d *Driver) Orphans(context.Context) ([]string, error) { return nil, nil }
 // RemoveOrphan does nothing.
 func (d *Driver) RemoveOrphan(context.Context, string) error { return nil }
 
-// Describe returns members for the looking glass.
-func (d *Driver) Describe() []dataplane.Member {
-	return []dataplane.Member{{Name: "local_address", Value: d.local.String()}}
-}
+// Drifted returns none: there is nothing that others could take.
+func (d *Driver) Drifted(context.Context) ([]dataplane.Drift, error) { return nil, nil }
+
+// Describe returns none.
+func (d *Driver) Describe() []dataplane.Member { return nil }
 
 // Close does nothing.
 func (d *Driver) Close() error { return nil }
@@ -97,6 +101,9 @@ func (h *handle) Apply(_ context.Context, changes []dataplane.Change) []error {
 	}
 	return make([]error, len(changes))
 }
+
+// Repair has nothing to do.
+func (h *handle) Repair(context.Context) (bool, error) { return false, nil }
 
 // Remove does nothing.
 func (h *handle) Remove(context.Context) error { return nil }

@@ -62,6 +62,12 @@ func TestHandleCountsAndKeepsNothing(t *testing.T) {
 	if diff := cmp.Diff(want, h.Describe()); diff != "" {
 		t.Errorf("Describe (-want +got):\n%s", diff)
 	}
+	if m := d.Describe(); len(m) != 0 {
+		t.Errorf("Describe of the driver = %v; the API shows the address itself", m)
+	}
+	if repaired, err := h.Repair(t.Context()); repaired || err != nil {
+		t.Errorf("Repair = %v, %v; want nothing to do", repaired, err)
+	}
 	installed, err := h.Installed(t.Context())
 	if len(installed) != 0 || err != nil {
 		t.Errorf("Installed = %v, %v; want nothing", installed, err)

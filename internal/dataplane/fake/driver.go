@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 )
+
+var errGone = errors.New("fake: the instance is gone")
 
 // Driver implements dataplane.Driver over a Plane.
 type Driver struct {
@@ -73,6 +76,13 @@ func (d *Driver) ended() bool {
 	return d.closed
 }
 
+// Check refuses nothing, unless told to fail.
+func (d *Driver) Check(_ context.Context, inst dataplane.Instance, port string) error {
+	d.plane.mu.Lock()
+	defer d.plane.mu.Unlock()
+	return d.plane.attempt(Op{Instance: inst.ID, Verb: "check", Port: port})
+}
+
 // Open makes an instance in the plane, or adopts it.
 func (d *Driver) Open(_ context.Context, inst dataplane.Instance) (dataplane.Handle, error) {
 	d.mu.Lock()
@@ -89,12 +99,8 @@ func (d *Driver) Open(_ context.Context, inst dataplane.Instance) (dataplane.Han
 	if err := p.attempt(Op{Instance: inst.ID, Verb: "open"}); err != nil {
 		return nil, err
 	}
-	k := instanceKey{d.typ, inst.ID}
-	if p.instances[k] == nil {
-		p.instances[k] = &instance{entries: map[entryKey]dataplane.Entry{}}
-	}
-	p.instances[k].Instance = inst
-	h := &handle{d: d, key: k}
+	h := &handle{d: d, key: instanceKey{d.typ, inst.ID}, inst: inst}
+	h.make()
 	d.open[inst.ID] = h
 	return h, nil
 }
@@ -124,7 +130,7 @@ func (d *Driver) RemoveOrphan(_ context.Context, id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open[id] != nil {
-		return fmt.Errorf("fake: remove orphan %s: it is open", id)
+		return fmt.Errorf("fake: remove orphan %s: %w", id, dataplane.ErrOpen)
 	}
 	p := d.plane
 	p.mu.Lock()
@@ -136,12 +142,43 @@ func (d *Driver) RemoveOrphan(_ context.Context, id string) error {
 	return nil
 }
 
+// Drifted lists the open instances that are not in the plane, or have ports that
+// were unplugged.
+func (d *Driver) Drifted(context.Context) ([]dataplane.Drift, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []dataplane.Drift
+	for id, h := range d.open {
+		switch i := p.instances[h.key]; {
+		case i == nil:
+			out = append(out, dataplane.Drift{Instance: id, Whole: true})
+		case len(i.unplugged) > 0:
+			out = append(out, dataplane.Drift{Instance: id, Ports: slices.Sorted(maps.Keys(i.unplugged))})
+			maps.DeleteFunc(i.unplugged, func(_ string, done bool) bool { return done })
+		}
+	}
+	return out, nil
+}
+
 // handle implements dataplane.Handle.
 type handle struct {
 	d       *Driver
 	key     instanceKey
+	inst    dataplane.Instance
 	busy    atomic.Bool
 	removed atomic.Bool
+}
+
+// make puts the instance into the plane, or adopts it. It runs with the plane's lock held.
+func (h *handle) make() {
+	p := h.d.plane
+	if p.instances[h.key] == nil {
+		p.instances[h.key] = &instance{entries: map[entryKey]dataplane.Entry{}, unplugged: map[string]bool{}}
+	}
+	p.instances[h.key].Instance = h.inst
 }
 
 // enter notes calls that may not be made: two at a time, or after the end.
@@ -168,8 +205,12 @@ func (h *handle) Installed(context.Context) ([]dataplane.Entry, error) {
 	if err := p.attempt(Op{Instance: h.key.id, Verb: "installed"}); err != nil {
 		return nil, err
 	}
+	i := p.instances[h.key]
+	if i == nil {
+		return nil, errGone
+	}
 	var out []dataplane.Entry
-	for _, e := range p.instances[h.key].entries {
+	for _, e := range i.entries {
 		e.NextHops = slices.Clone(e.NextHops)
 		out = append(out, e)
 	}
@@ -198,13 +239,29 @@ func (h *handle) change(c dataplane.Change) error {
 	defer p.mu.Unlock()
 	i := p.instances[h.key]
 	if i == nil {
-		return errors.New("fake: the instance is gone")
+		return errGone
 	}
 	if err := p.attempt(Op{Instance: h.key.id, Verb: "apply", Change: c}); err != nil {
 		return err
 	}
 	i.apply(c)
 	return nil
+}
+
+// Repair makes an instance that was lost again.
+func (h *handle) Repair(context.Context) (bool, error) {
+	defer h.enter("Repair")()
+	p := h.d.plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.instances[h.key] != nil {
+		return false, nil
+	}
+	if err := p.attempt(Op{Instance: h.key.id, Verb: "repair"}); err != nil {
+		return false, err
+	}
+	h.make()
+	return true, nil
 }
 
 // Remove takes the instance out of the plane.

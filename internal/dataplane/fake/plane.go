@@ -41,6 +41,8 @@ type instanceKey struct {
 type instance struct {
 	dataplane.Instance
 	entries map[entryKey]dataplane.Entry
+	// unplugged are ports that others took away, to whether they need no longer be listed.
+	unplugged map[string]bool
 }
 
 // entryKey is the key of an entry as the comments of dataplane.Kind have it.
@@ -52,8 +54,9 @@ type entryKey struct {
 // Op is one thing that a driver is asked to do.
 type Op struct {
 	Instance string
-	// Verb is "open", "installed", "apply", "remove", "orphans" or "remove orphan".
+	// Verb is "check", "open", "installed", "apply", "repair", "remove", "orphans" or "remove orphan".
 	Verb   string
+	Port   string           // of "check"
 	Change dataplane.Change // of "apply"
 }
 
@@ -68,17 +71,38 @@ func (o Op) String() string {
 // fault makes operations fail.
 type fault struct {
 	match func(Op) bool
-	left  int // Forever, or how many times still
+	left  int   // Forever, or how many times still
+	err   error // or nil for one of ours
 }
 
 // NewPlane returns an empty Plane.
 func NewPlane() *Plane { return &Plane{instances: map[instanceKey]*instance{}} }
 
 // Fail makes the operations that match fail: so many times, or Forever.
-func (p *Plane) Fail(times int, match func(Op) bool) {
+func (p *Plane) Fail(times int, match func(Op) bool) { p.FailWith(nil, times, match) }
+
+// FailWith is Fail with the error to return.
+func (p *Plane) FailWith(err error, times int, match func(Op) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults = append(p.faults, &fault{match, times})
+	p.faults = append(p.faults, &fault{match, times, err})
+}
+
+// Lose takes away an instance with all entries, as others may do in a kernel.
+func (p *Plane) Lose(t dataplane.VPNType, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.instances, instanceKey{t, id})
+}
+
+// Unplug takes a port and its MACs from an instance. Drifted lists it from then on, at
+// least once, until it is plugged or deleted.
+func (p *Plane) Unplug(t dataplane.VPNType, id, port string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := p.instances[instanceKey{t, id}]
+	maps.DeleteFunc(i.entries, func(_ entryKey, e dataplane.Entry) bool { return e.Port == port })
+	i.unplugged[port] = false
 }
 
 // Heal ends all faults.
@@ -176,9 +200,12 @@ func (p *Plane) attempt(o Op) error {
 			f.left--
 		}
 		p.log = append(p.log, "! "+o.String())
+		if f.err != nil {
+			return f.err
+		}
 		return fmt.Errorf("fake: refused %s", o)
 	}
-	if o.Verb != "installed" && o.Verb != "orphans" {
+	if o.Verb != "installed" && o.Verb != "orphans" && o.Verb != "check" {
 		p.log = append(p.log, o.String())
 	}
 	return nil
@@ -187,6 +214,9 @@ func (p *Plane) attempt(o Op) error {
 // apply carries out one change. It runs with p.mu held.
 func (i *instance) apply(c dataplane.Change) {
 	k := keyOf(c.Entry)
+	if _, is := i.unplugged[c.Entry.Port]; is && c.Entry.Kind == dataplane.LocalPort {
+		i.unplugged[c.Entry.Port] = true
+	}
 	if c.Delete {
 		delete(i.entries, k)
 		return

@@ -76,6 +76,10 @@ type Driver struct {
 	ns    *os.File // our network namespace
 	small sync.Once
 
+	// opening is held for reading while devices are made or adopted, and for
+	// writing while an orphan is removed. Taken before mu.
+	opening sync.RWMutex
+
 	mu sync.Mutex
 	// open holds the instances by listed id, those just being opened included.
 	open map[string]*handle
@@ -154,6 +158,8 @@ func (d *Driver) Open(ctx context.Context, inst dataplane.Instance) (dataplane.H
 	if err := d.check(ctx, inst); err != nil {
 		return nil, fmt.Errorf("open instance %q: %w", inst.ID, err)
 	}
+	d.opening.RLock()
+	defer d.opening.RUnlock()
 	if err := d.reserve(inst); err != nil {
 		return nil, fmt.Errorf("open instance %q: %w", inst.ID, err)
 	}
@@ -193,7 +199,7 @@ func (d *Driver) reserve(inst dataplane.Instance) error {
 	if inst.Bridge != "" {
 		for _, h := range d.open {
 			if h.inst.Bridge == inst.Bridge {
-				return fmt.Errorf("bridge %s is in use by instance %q", inst.Bridge, h.inst.ID)
+				return badBridge("bridge %s is in use by instance %q", inst.Bridge, h.inst.ID)
 			}
 		}
 	}
@@ -204,7 +210,6 @@ func (d *Driver) reserve(inst dataplane.Instance) error {
 // Describe returns members for the looking glass.
 func (d *Driver) Describe() []dataplane.Member {
 	return []dataplane.Member{
-		{Name: "local_address", Value: d.cfg.LocalAddr.String()},
 		{Name: "vxlan_dst_port", Value: d.cfg.VXLANPort},
 	}
 }

@@ -16,7 +16,7 @@ import (
 // large Apply.
 const flushSize = 1024
 
-// handle implements dataplane.Handle.
+// handle implements dataplane.Handle. What Open finds changes in Repair only, under d.mu.
 type handle struct {
 	d    *Driver
 	inst dataplane.Instance
@@ -27,6 +27,8 @@ type handle struct {
 	mtu                   int
 	ownBridge, ownVXLAN   bool
 	borrowed              borrowed // of a VXLAN device of others
+	// ports are those plugged, to the index that each had then; guarded by d.mu.
+	ports map[string]int
 }
 
 // Describe returns members for the looking glass.

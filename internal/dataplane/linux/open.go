@@ -47,7 +47,7 @@ func (b *builder) run() (*handle, error) {
 	if err := b.findOld(); err != nil {
 		return nil, err
 	}
-	h := &handle{d: b.Driver, inst: b.inst, ownBridge: b.inst.Bridge == "", ownVXLAN: true}
+	h := &handle{d: b.Driver, inst: b.inst, ownBridge: b.inst.Bridge == "", ownVXLAN: true, ports: map[string]int{}}
 	bridge, err := b.ensureBridge()
 	if err != nil {
 		return nil, err
@@ -78,6 +78,7 @@ func (b *builder) findOld() error {
 		case err != nil:
 			return err
 		case !ok || l.Alias != b.alias:
+			b.forget(b.alias, index)
 		case l.Kind == "bridge" && b.bridge == nil:
 			b.bridge = &l
 		case l.Kind == "vxlan" && b.vxlan == nil:
@@ -107,7 +108,7 @@ func (b *builder) dropUnused(h *handle) error {
 
 func (b *builder) ensureBridge() (netlinkx.Link, error) {
 	if b.inst.Bridge != "" {
-		return b.existingBridge()
+		return b.existingBridge(b.inst.Bridge)
 	}
 	want := netlinkx.BridgeOptions{} // no STP, no forwarding delay, no multicast snooping
 	if b.bridge != nil && b.bridge.Bridge == want && b.bridge.Up && b.bridge.NoAddrGen {
@@ -139,18 +140,19 @@ func (b *builder) ensureBridge() (netlinkx.Link, error) {
 	})
 }
 
-func (b *builder) existingBridge() (netlinkx.Link, error) {
-	l, ok, err := b.conn.LinkByName(b.inst.Bridge)
+// existingBridge finds a bridge of others.
+func (d *Driver) existingBridge(name string) (netlinkx.Link, error) {
+	l, ok, err := d.conn.LinkByName(name)
 	switch {
 	case err != nil:
 		return l, err
 	case !ok:
-		return l, fmt.Errorf("bridge %s does not exist", b.inst.Bridge)
+		return l, badBridge("bridge %s does not exist: want one of this host", name)
 	case l.Kind != "bridge":
-		return l, fmt.Errorf("device %s is not a bridge", b.inst.Bridge)
+		return l, badBridge("device %s is not a bridge", name)
 	}
 	if id, ours := instanceOf(l); ours {
-		return l, fmt.Errorf("bridge %s was made for instance %q and cannot be shared", b.inst.Bridge, id)
+		return l, badBridge("bridge %s was made for instance %q and cannot be shared", name, id)
 	}
 	return l, nil
 }

@@ -25,9 +25,9 @@ func TestOpenMakesDevices(t *testing.T) {
 			h := mustOpen(t, d, instance("evpn_7f0c-red net", 100))
 			alias := "bagpipe evpn evpn_7f0c-red net"
 			want := []netlinkx.Link{
-				{Name: candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, NoAddrGen: true},
+				{Name: candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true},
 				{
-					Name: candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, NoAddrGen: true,
+					Name: candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true,
 					SlaveKind: "bridge", Port: tunnelPort, Master: h.bridge,
 					VXLAN: netlinkx.VXLANOptions{VNI: 100, Local: netip.MustParseAddr(tt.local), Port: 4789, ZeroChecksum6: tt.zero},
 				},
@@ -290,7 +290,7 @@ func TestDescribe(t *testing.T) {
 	if diff := cmp.Diff(want, h.Describe()); diff != "" {
 		t.Errorf("instance (-want +got):\n%s", diff)
 	}
-	want = []dataplane.Member{{Name: "local_address", Value: local4}, {Name: "vxlan_dst_port", Value: uint16(4789)}}
+	want = []dataplane.Member{{Name: "vxlan_dst_port", Value: uint16(4789)}}
 	if diff := cmp.Diff(want, d.Describe()); diff != "" {
 		t.Errorf("driver (-want +got):\n%s", diff)
 	}

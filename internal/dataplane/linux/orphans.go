@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 )
 
@@ -31,20 +32,23 @@ func (d *Driver) Orphans(ctx context.Context) ([]string, error) {
 }
 
 // RemoveOrphan removes the devices of an instance, and its entries from the
-// existing bridge that its VXLAN device is in.
+// existing bridge that its VXLAN device is in. No instance is opened meanwhile:
+// it would adopt devices and entries that go the next moment.
 func (d *Driver) RemoveOrphan(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if d.isOpen(id) || d.isOpen(listedID(id)) {
-		return fmt.Errorf("remove orphan %q: it is open", id)
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if d.isOpen(id) {
+		return fmt.Errorf("remove orphan %q: %w", id, dataplane.ErrOpen)
 	}
 	links, err := d.conn.Links(0)
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		if got, ours := instanceOf(l); !ours || got != id && got != listedID(id) {
+		if got, ours := instanceOf(l); !ours || got != id {
 			continue
 		}
 		if err := d.removeOrphanDevice(l); err != nil {

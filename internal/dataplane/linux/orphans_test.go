@@ -3,10 +3,15 @@
 package linux
 
 import (
+	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 )
 
 func wantOrphans(t *testing.T, d *Driver, want ...string) {
@@ -117,5 +122,46 @@ func TestCleanup(t *testing.T) {
 	host.Do(func() { removed, err = Cleanup(t.Context(), nil) })
 	if err != nil || len(removed) != 0 {
 		t.Errorf("second Cleanup removed %q (%v)", removed, err)
+	}
+}
+
+// Whichever comes first, an instance that is opened while orphans are removed
+// has its devices.
+func TestOpenWhileOrphansAreRemoved(t *testing.T) {
+	t.Parallel()
+	host := newHost(t, "sweeprace")
+	const instances = 30
+	ids := make([]string, instances)
+	old := host.driver(local4)
+	for n := range ids {
+		ids[n] = fmt.Sprintf("red %d", n)
+		mustOpen(t, old, instance(ids[n], uint32(100+n)))
+	}
+	d := host.driver(local4)
+	conn := host.conn()
+	opened := make([]dataplane.Handle, instances)
+	var wg sync.WaitGroup
+	for n, id := range ids {
+		wg.Go(func() {
+			if err := d.RemoveOrphan(t.Context(), id); err != nil && !errors.Is(err, dataplane.ErrOpen) {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			var err error
+			if opened[n], err = d.Open(t.Context(), instance(id, uint32(100+n))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wantOrphans(t, d)
+	for n, o := range opened {
+		h := o.(*handle)
+		for _, index := range []int{h.bridge, h.vxlan} {
+			if _, ok, err := conn.LinkByIndex(index); !ok || err != nil {
+				t.Errorf("%s: device #%d is gone (%v)", ids[n], index, err)
+			}
+		}
 	}
 }

@@ -35,13 +35,18 @@ func (d *Driver) deleteOurs(index int, alias string) error {
 			return err
 		}
 	}
+	d.forget(alias, index)
+	return nil
+}
+
+// forget is the inverse of remember.
+func (d *Driver) forget(alias string, index int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.found[alias] = slices.DeleteFunc(d.found[alias], func(i int) bool { return i == index })
 	if len(d.found[alias]) == 0 {
 		delete(d.found, alias)
 	}
-	return nil
 }
 
 func deleteLink(conn *netlinkx.Conn, index int) error {
