@@ -39,6 +39,11 @@ func run(args []string) int {
 	cfg, warnings, err := config.Load(flags.Source)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bagpipe-bgp: configuration:\n%v\n", err)
+		for _, w := range warnings {
+			if w.Level() >= slog.LevelWarn {
+				fmt.Fprintln(os.Stderr, "warning:", w)
+			}
+		}
 		return 1
 	}
 	book := &logbook.Book{}

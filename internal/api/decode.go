@@ -225,6 +225,15 @@ func (b *body) empty(name string) bool {
 	return false
 }
 
+// object returns a member that is an object or null, as it is.
+func (b *body) object(name string) json.RawMessage {
+	raw := b.raw(name)
+	if raw != nil && bytes.TrimSpace(raw)[0] != '{' {
+		b.fail("%s: %s is not valid: want an object", name, raw)
+	}
+	return raw
+}
+
 // raw returns the octets of a member, nil when absent.
 func (b *body) raw(name string) json.RawMessage {
 	if !b.has(name) {
@@ -322,7 +331,7 @@ func (b *body) attachment() (vpn.Attachment, error) {
 	a.HashOrder = uint32(b.integer("lb_consistent_hash_order", 1<<32-1))
 	a.Bridge = b.text("linuxbr")
 	a.Description, a.InstanceDescription = b.raw("description"), b.raw("instance_description")
-	a.Fallback = b.raw("fallback")
+	a.Fallback = b.object("fallback")
 	for _, name := range []string{"readvertise", "attract_traffic"} {
 		if !b.empty(name) {
 			b.fail("%s: not offered by the dataplane drivers of this node", name)

@@ -124,6 +124,8 @@ func TestAttachRefuses(t *testing.T) {
 		{"local_pref negative", e.with("local_pref", -1), "local_pref"},
 		{"hash order text", v.with("lb_consistent_hash_order", "x"), "lb_consistent_hash_order"},
 		{"hash order negative", v.with("lb_consistent_hash_order", -1), "lb_consistent_hash_order"},
+		{"fallback text", v.with("fallback", "foo"), "fallback"},
+		{"fallback list", v.with("fallback", []string{}), "fallback"},
 		{"linuxbr number", e.with("linuxbr", 1), "linuxbr"},
 		{"linuxbr for ipvpn", v.with("linuxbr", "br0"), "linuxbr"},
 		{"readvertise", v.with("readvertise", members{"from_rt": []string{}, "to_rt": []string{}}), "readvertise"},

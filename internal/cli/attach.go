@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,8 +60,8 @@ func (t *tool) endpointCommand(use, done, preposition string, attach bool, call 
 				return err
 			}
 			return t.print(attached{done, req}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s %s %s on %s %s %s\n", done,
-					req.MACAddress, req.IPAddress, o.port, preposition, req.VPNInstanceID)
+				endpoint := strings.TrimSpace(req.MACAddress + " " + req.IPAddress)
+				_, err := fmt.Fprintf(w, "%s %s on %s %s %s\n", done, endpoint, o.port, preposition, req.VPNInstanceID)
 				return err
 			})
 		},

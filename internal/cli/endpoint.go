@@ -62,7 +62,7 @@ func (o *endpointOptions) addFlags(fs *pflag.FlagSet, names optionNames) {
 	fs.StringVar(&o.vpnType, names.vpnType, "", "kind of VPN: ipvpn or evpn (required)")
 	fs.StringVar(&o.instance, names.instance, "", "VPN instance (default: ipvpn-bagpipe-test or evpn-bagpipe-test)")
 	fs.StringVar(&o.port, names.port, "", "local port: an interface, netns, netns:`IF`, or evpn:INSTANCE (required)")
-	fs.StringVar(&o.ip, "ip", "", "`address`[/length] of the endpoint, /24 or /64 if not said (required)")
+	fs.StringVar(&o.ip, "ip", "", "`address`[/length] of the endpoint, /24 or /64 if not said (required, but for a MAC alone in an evpn)")
 	fs.StringVar(&o.gateway, "gateway-ip", "", "gateway `address` (default: the second last of the subnet)")
 	fs.StringVar(&o.mac, "mac", "", "MAC `address` (default: the interface's for netns, else "+defaultMAC+" for ipvpn)")
 
@@ -131,7 +131,16 @@ func (o *endpointOptions) complete() (gatewayChosen bool, err error) {
 	return o.completeAddress()
 }
 
+// macOnly tells whether the endpoint may do without an address: the MAC alone is
+// announced. The original's command has no such endpoints.
+func (o *endpointOptions) macOnly() bool {
+	return o.names == newNames && o.vpnType == client.EVPN && !o.isNetns()
+}
+
 func (o *endpointOptions) completeAddress() (gatewayChosen bool, err error) {
+	if o.ip == "" {
+		return false, nil
+	}
 	if !strings.Contains(o.ip, "/") {
 		addr, err := netip.ParseAddr(o.ip)
 		if err != nil {
@@ -189,7 +198,7 @@ func (o *endpointOptions) checkPort() error {
 		return usagef("--%s evpn: must name an E-VPN instance", o.names.port)
 	case o.ovsPreplug && (o.vpnType != client.IPVPN || isEVPN):
 		return usagef("--ovs-preplug is for an interface in an ipvpn only")
-	case o.ip == "":
+	case o.ip == "" && !o.macOnly():
 		return usagef("--ip is needed")
 	}
 	if o.mac != "" {

@@ -85,6 +85,10 @@ func TestAttachAndDetach(t *testing.T) {
 		t.Errorf("detach: got %+v", got)
 	}
 	golden(t, "detach_json", got.stdout)
+	const macOnly = "bagpipe attach --type evpn --instance red --local-port tap1 --mac 00:00:5e:00:53:02 --rt 64512:9"
+	if got = d.call(t, strings.Fields(macOnly)...); got.status != 0 {
+		t.Errorf("attach of a MAC alone: got %+v", got)
+	}
 	golden(t, "attach_posts", strings.Join(d.posts, "\n")+"\n")
 
 	d.refuse = "API error: no"

@@ -128,7 +128,7 @@ func TestRefusedRequests(t *testing.T) {
 		refused(body(`198.51.100.11/24`, `198.51.100.999`), "198.51.100.999", 400),
 		refused(body(`"64512:100"`, `"red"`), "import_rt", 400),
 		refused(body(`100,`, `16777216,`), "vni", 400),
-		refused(body(a1.tap, "missing", "198.51.100.11/24", "198.51.100.77"), "missing", 500),
+		refused(body(a1.tap, "missing", "198.51.100.11/24", "198.51.100.77"), "local_port: device missing does not exist", 400),
 		{"PUT", "/attach_localport", body(), 405, "405"},
 		{"GET", "/nowhere", "", 404, `"title":"Not Found"`},
 		{"GET", "/looking-glass/nowhere", "", 404, "No such looking glass object: nowhere"},

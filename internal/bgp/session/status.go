@@ -135,7 +135,9 @@ func (p *Peer) noteTransition(t *track, before State, i incident) {
 	}
 	switch {
 	case p.stopping:
-		p.Log.Info("BGP session closed")
+		if before == Established {
+			p.Log.Info("BGP session closed")
+		}
 		return
 	case before == Established:
 		p.Log.Warn("BGP session lost", "reason", reason)
