@@ -41,6 +41,12 @@ func FuzzDecodeAttrs(f *testing.F) {
 		attrs, _, _ := updateFields(unhex(f, m.hex)[HeaderLen:])
 		add(attrs, true, false)
 	}
+	for _, m := range peerMessages(f) {
+		if m.typ() == MsgUpdate {
+			attrs, _, _ := updateFields(m.body())
+			add(attrs, true, m.external())
+		}
+	}
 	f.Fuzz(func(t *testing.T, flags, typ byte, value []byte, as4, external bool) {
 		if typ == attrMPReach || typ == attrMPUnreach || len(value) > 65535 {
 			return

@@ -5,6 +5,7 @@ package wire
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
@@ -20,6 +21,12 @@ func FuzzNLRI(f *testing.F) {
 				f.Add(byte(i), false, b)
 				f.Add(byte(i), true, AppendNLRI(nil, r.want, true))
 			}
+		}
+	}
+	for _, body := range peerBodies(f, MsgUpdate) {
+		if u, err := ParseUpdate(body, nil); err == nil {
+			f.Add(byte(slices.Index(Families, u.Reach.Family)), false, u.Reach.NLRI)
+			f.Add(byte(slices.Index(Families, u.Unreach.Family)), true, u.Unreach.NLRI)
 		}
 	}
 	f.Fuzz(func(t *testing.T, index byte, withdraw bool, b []byte) {

@@ -48,6 +48,11 @@ func FuzzHeader(f *testing.F) {
 // FuzzStream cuts a byte stream into messages as a session does, and reads each.
 func FuzzStream(f *testing.F) {
 	var all []byte
+	for _, m := range peerMessages(f) {
+		all = append(all, m.msg...)
+	}
+	f.Add(all, true)
+	all = nil
 	for _, m := range originalMessages {
 		all = append(all, unhex(f, m.hex)...)
 		f.Add(unhex(f, m.hex), false)
@@ -88,6 +93,9 @@ func FuzzStream(f *testing.F) {
 
 // FuzzOpen compares with GoBGP, and writes again what was read.
 func FuzzOpen(f *testing.F) {
+	for _, b := range peerBodies(f, MsgOpen) {
+		f.Add(b)
+	}
 	f.Add(unhex(f, originalOpen)[HeaderLen:])
 	f.Add(gobgpOpen(f, 23456, allCapabilities()...))
 	f.Add(must(fullOpen().Message())(f)[HeaderLen:])
@@ -243,6 +251,9 @@ func FuzzRouteRefresh(f *testing.F) {
 }
 
 func FuzzNotification(f *testing.F) {
+	for _, b := range peerBodies(f, MsgNotification) {
+		f.Add(b)
+	}
 	f.Add(Shutdown(CeaseAdminShutdown, "maintenance").Message()[HeaderLen:])
 	f.Add(HardReset(Shutdown(CeaseAdminReset, "maintenance")).Message()[HeaderLen:])
 	f.Add(HardReset(HardReset(MaxPrefixes(EVPN, 9))).Message()[HeaderLen:])
@@ -306,6 +317,11 @@ func seedUpdates(f *testing.F) {
 
 func FuzzUpdate(f *testing.F) {
 	seedUpdates(f)
+	for _, m := range peerMessages(f) {
+		if m.typ() == MsgUpdate {
+			f.Add(m.body(), true, m.external())
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte, as4, external bool) {
 		rules := Rules{FourOctetAS: as4, External: external}
 		before := bytes.Clone(b)
