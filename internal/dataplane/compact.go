@@ -11,8 +11,8 @@ import (
 )
 
 // key and value hold one entry of remote origin (RemoteMAC, Neighbour, Flood,
-// Prefix) without pointers and in 48 octets: a node may have a million of them.
-// Next hops beyond the first are kept aside.
+// Prefix) without pointers and in 44 octets: a node may have a million of them.
+// Next hops beyond the first, and one that does not fit, are kept aside.
 type key struct {
 	kind Kind
 	bits uint8 // prefix length, or 32 or 128
@@ -22,11 +22,16 @@ type key struct {
 
 type value struct {
 	addr  [16]byte // next hop, or the MAC of a neighbour
-	label uint32
-	encap uint8
-	v6    bool
-	hops  uint8 // number of next hops, 255 at most
+	label [3]byte
+	how   uint8 // of the next hop: encapsulation in the low bits, and flags
 }
+
+// Bits of value.how.
+const (
+	howEncap = 1<<6 - 1
+	howIPv6  = 1 << 6
+	howHop   = 1 << 7 // there is a next hop
+)
 
 // isRemote tells whether entries of this kind are stored compactly.
 func (k Kind) isRemote() bool {
@@ -59,11 +64,19 @@ func compact(e *Entry) (k key, v value, more []NextHop) {
 	}
 	nh := e.NextHops[0]
 	_, v.addr = packAddr(nh.Addr)
-	v.label, v.encap, v.v6, v.hops = nh.Label, uint8(nh.Encap), nh.Addr.Is6(), uint8(min(len(e.NextHops), 255))
-	if len(e.NextHops) > 1 || nh.Order != 0 {
+	v.label = [3]byte{byte(nh.Label >> 16), byte(nh.Label >> 8), byte(nh.Label)}
+	v.how = howHop | uint8(nh.Encap&howEncap)
+	if nh.Addr.Is6() {
+		v.how |= howIPv6
+	}
+	if len(e.NextHops) > 1 || nh.Order != 0 || nh.Label != v.labelOf() || nh.Encap > howEncap {
 		more = e.NextHops
 	}
 	return k, v, more
+}
+
+func (v *value) labelOf() uint32 {
+	return uint32(v.label[0])<<16 | uint32(v.label[1])<<8 | uint32(v.label[2])
 }
 
 func (e *Entry) firstHop() NextHop {
@@ -88,8 +101,8 @@ func expand(k key, v value, more []NextHop) Entry {
 	switch {
 	case more != nil:
 		e.NextHops = more
-	case v.hops > 0:
-		e.NextHops = []NextHop{{Addr: unpackAddr(v.addr, v.v6), Label: v.label, Encap: encap.Type(v.encap)}}
+	case v.how&howHop != 0:
+		e.NextHops = []NextHop{{Addr: unpackAddr(v.addr, v.how&howIPv6 != 0), Label: v.labelOf(), Encap: encap.Type(v.how & howEncap)}}
 	}
 	return e
 }

@@ -54,7 +54,7 @@ func (t *Table) Take(limit int, out *Selections) bool {
 	out.Items, out.paths = out.Items[:0], out.paths[:0]
 	for _, at := range t.dirty.take(limit) {
 		e := t.entries.At(at)
-		e.dirty = false
+		t.queued.clear(at)
 		key, first := t.entries.Key(at), len(out.paths)
 		out.paths = t.best(key, e, out.paths)
 		out.Items = append(out.Items, Selection{key, out.paths[first:len(out.paths):len(out.paths)]})
@@ -71,7 +71,7 @@ func (t *Table) Refresh(keys ...EntryKey) {
 	defer t.rib.mu.Unlock()
 	for _, k := range keys {
 		if at, ok := t.entries.Find(k); ok {
-			t.mark(at, t.entries.At(at))
+			t.mark(at)
 		}
 	}
 }
@@ -80,13 +80,12 @@ func (t *Table) Refresh(keys ...EntryKey) {
 // mobility rules, then all of them with ECMP, else one.
 func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 	t.chosen = t.chosen[:0]
-	for at := e.head; at != 0; at = t.links.items[at-1].next {
-		c := candidate{pos: t.links.items[at-1].path}
-		c.path = t.rib.path(c.pos)
+	t.links.each(e.head, func(pos uint32) {
+		c := candidate{pos: pos, path: t.rib.path(pos)}
 		if t.Usable == nil || t.Usable(c.path.Route, c.path.Attrs) {
 			t.keep(key, c)
 		}
-	}
+	})
 	switch {
 	case len(t.chosen) == 0:
 		return out
@@ -205,12 +204,11 @@ func (t *Table) Mobility(mac ethernet.MAC) (seq uint32, known bool) {
 	if !ok {
 		return 0, false
 	}
-	for l := t.entries.At(at).head; l != 0; l = t.links.items[l-1].next {
-		p := t.rib.path(t.links.items[l-1].path)
-		if t.Usable == nil || t.Usable(p.Route, p.Attrs) {
+	t.links.each(t.entries.At(at).head, func(pos uint32) {
+		if p := t.rib.path(pos); t.Usable == nil || t.Usable(p.Route, p.Attrs) {
 			known = true
 			seq = max(seq, p.Attrs.MobilitySeq)
 		}
-	}
+	})
 	return seq, known
 }

@@ -136,25 +136,75 @@ type Table struct {
 	entries *slab.Slab[EntryKey, entry]
 	links   links
 	dirty   fifo[uint32]
+	queued  bitmap // the positions in dirty
 	keys    []EntryKey
 	chosen  []candidate
 }
 
 // entry is what a table knows about one key.
 type entry struct {
-	head  uint32 // position+1 of the first link
-	dirty bool
+	head list
 }
+
+// list is the paths of an entry: 0 without any; the position of the only one, with
+// oneBit; or position+1 of the first link.
+type list uint32
+
+// oneBit says that a list is one path, which most are. A slab has no more positions
+// than fit below it.
+const oneBit = 1 << 31
 
 // links is an arena of list members that tie paths to entries.
 type links struct {
 	items []link
-	free  uint32
+	free  list
 }
 
-type link struct{ path, next uint32 }
+type link struct {
+	path uint32
+	next list
+}
 
-func (l *links) add(path, next uint32) uint32 {
+// each calls f for each path of a list.
+func (l *links) each(at list, f func(path uint32)) {
+	for at != 0 {
+		if at&oneBit != 0 {
+			f(uint32(at &^ oneBit))
+			return
+		}
+		item := l.items[at-1]
+		f(item.path)
+		at = item.next
+	}
+}
+
+// remove takes a path out of a list and tells whether it was there.
+func (l *links) remove(from *list, path uint32) bool {
+	for *from != 0 {
+		if *from&oneBit != 0 {
+			if *from != list(path)|oneBit {
+				return false
+			}
+			*from = 0
+			return true
+		}
+		item := &l.items[*from-1]
+		if item.path == path {
+			gone := *from
+			*from = item.next
+			l.del(gone)
+			return true
+		}
+		from = &item.next
+	}
+	return false
+}
+
+// add puts a path before the others of a list.
+func (l *links) add(path uint32, next list) list {
+	if next == 0 {
+		return list(path) | oneBit
+	}
 	if l.free != 0 {
 		at := l.free
 		l.free = l.items[at-1].next
@@ -162,13 +212,31 @@ func (l *links) add(path, next uint32) uint32 {
 		return at
 	}
 	l.items = append(l.items, link{path, next})
-	return uint32(len(l.items))
+	return list(len(l.items))
 }
 
-func (l *links) del(at uint32) {
+func (l *links) del(at list) {
 	l.items[at-1] = link{next: l.free}
 	l.free = at
 }
+
+// bitmap is a set of small numbers.
+type bitmap []uint64
+
+// set adds a number and tells whether it was not there.
+func (b *bitmap) set(n uint32) bool {
+	for int(n/64) >= len(*b) {
+		*b = append(*b, 0)
+	}
+	word, bit := &(*b)[n/64], uint64(1)<<(n%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
+func (b bitmap) clear(n uint32) { b[n/64] &^= 1 << (n % 64) }
 
 // NewTable makes a table that imports nothing yet.
 func (r *RIB) NewTable(c TableConfig) *Table {
@@ -257,7 +325,7 @@ func (t *Table) link(pos uint32, n wire.NLRI, set *Set) {
 		at, _ := t.entries.Add(k)
 		e := t.entries.At(at)
 		e.head = t.links.add(pos, e.head)
-		t.mark(at, e)
+		t.mark(at)
 	}
 }
 
@@ -269,15 +337,8 @@ func (t *Table) unlink(pos uint32, n wire.NLRI, set *Set) {
 		if !ok {
 			continue
 		}
-		e := t.entries.At(at)
-		for ref := &e.head; *ref != 0; ref = &t.links.items[*ref-1].next {
-			if t.links.items[*ref-1].path == pos {
-				gone := *ref
-				*ref = t.links.items[gone-1].next
-				t.links.del(gone)
-				t.mark(at, e)
-				break
-			}
+		if t.links.remove(&t.entries.At(at).head, pos) {
+			t.mark(at)
 		}
 	}
 }
@@ -287,17 +348,16 @@ func (t *Table) touch(n wire.NLRI, set *Set) {
 	t.keys = entryKeys(t.keys[:0], t.View, n, set.Attrs)
 	for _, k := range t.keys {
 		if at, ok := t.entries.Find(k); ok {
-			t.mark(at, t.entries.At(at))
+			t.mark(at)
 		}
 	}
 }
 
 // mark queues an entry for Take. An entry without paths stays until it is taken.
-func (t *Table) mark(at uint32, e *entry) {
-	if e.dirty {
+func (t *Table) mark(at uint32) {
+	if !t.queued.set(at) {
 		return
 	}
-	e.dirty = true
 	if t.dirty.add(at) && t.Dirty != nil {
 		t.Dirty()
 	}

@@ -72,9 +72,7 @@ func (t *Table) Entries() []TablePaths {
 
 func (t *Table) describe(at uint32, e *entry) TablePaths {
 	tp := TablePaths{Key: t.entries.Key(at)}
-	for l := e.head; l != 0; l = t.links.items[l-1].next {
-		tp.Received = append(tp.Received, t.rib.path(t.links.items[l-1].path))
-	}
+	t.links.each(e.head, func(pos uint32) { tp.Received = append(tp.Received, t.rib.path(pos)) })
 	tp.Best = t.best(tp.Key, e, nil)
 	return tp
 }

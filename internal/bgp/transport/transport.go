@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +75,9 @@ type Listener struct{ *net.TCPListener }
 // neighbour may use TTL security and the handshake comes before Apply.
 func Listen(ctx context.Context, at netip.AddrPort) (*Listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return control(c, func(s socket) error { return errors.Join(s.class(), s.ttl()) })
+		return control(c, func(s socket) error {
+			return errors.Join(s.class(), s.ttl(), unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1))
+		})
 	}}
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, "tcp", at.String())
@@ -112,7 +115,12 @@ func (o Options) Apply(c net.Conn) error {
 	if err != nil {
 		return err
 	}
-	return control(raw, func(s socket) error { return s.apply(o) })
+	return control(raw, func(s socket) error {
+		if err := s.checkSYN(o); err != nil {
+			return err
+		}
+		return s.apply(o)
+	})
 }
 
 // socket is a TCP socket of one address family.
@@ -149,6 +157,33 @@ func (s socket) apply(o Options) error {
 	lowest := maxTTL + 1 - o.TTLSecurity
 	if err := errors.Join(s.ttl(), s.set(unix.IP_MINTTL, unix.IPV6_MINHOPCOUNT, lowest)); err != nil {
 		return fmt.Errorf("TTL security of %d hops: %w", o.TTLSecurity, err)
+	}
+	return nil
+}
+
+// checkSYN refuses a connection whose first packet came from too far away: more of
+// them may have come before the socket had its least TTL. With SYN cookies there
+// is no first packet any more.
+func (s socket) checkSYN(o Options) error {
+	if o.TTLSecurity == 0 {
+		return nil
+	}
+	var b [128]byte // the headers of a SYN: 60 and 60 octets at most
+	size := uint32(len(b))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN,
+		uintptr(unsafe.Pointer(&b)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return fmt.Errorf("first packet of the connection: %w", errno)
+	}
+	if size == 0 {
+		return nil
+	}
+	ttl := int(b[8])
+	if b[0]>>4 == 6 {
+		ttl = int(b[7])
+	}
+	if lowest := maxTTL + 1 - o.TTLSecurity; ttl < lowest {
+		return fmt.Errorf("first packet with TTL %d: want at least %d (TTL security)", ttl, lowest)
 	}
 	return nil
 }
