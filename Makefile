@@ -61,6 +61,10 @@ unit: ## race-enabled tests of all packages but the integration tests
 integration: build ## end-to-end tests, and interoperation with FRR, GoBGP and the original
 	$(GO) test -timeout 20m -p 1 -count=1 ./test/...
 
+.PHONY: storm
+storm: ## storm and random-event tests of the BGP engine at full size (about 3 minutes)
+	BAGPIPE_STORM=full $(GO) test -timeout 20m -count=1 ./test/storm
+
 # Every fuzz target for a moment; `make fuzz` runs them longer.
 FUZZTIME ?= 10m
 

@@ -30,9 +30,10 @@ type conn struct {
 
 	done      chan struct{} // closed by close
 	closeOnce sync.Once
-	ended     sync.WaitGroup // reader and writer
-	keepalive chan struct{}  // asks the writer for a KEEPALIVE
-	heard     atomic.Int64   // unix nanoseconds of the last message
+	ended     sync.WaitGroup        // reader and writer
+	keepalive chan struct{}         // asks the writer for a KEEPALIVE
+	heard     atomic.Int64          // unix nanoseconds of the last message
+	unsent    atomic.Pointer[error] // why a message could not be written
 
 	turn chan struct{} // held, by sending to it, by who writes; first come, first served
 }
@@ -110,6 +111,7 @@ func (c *conn) output(b []byte, timeout time.Duration) bool {
 func (c *conn) put(b []byte, timeout time.Duration) bool {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(timeout))
 	if _, err := c.nc.Write(b); err != nil {
+		c.unsent.CompareAndSwap(nil, &err)
 		_ = c.nc.Close()
 		return false
 	}
@@ -177,6 +179,9 @@ func (c *conn) read() {
 	}()
 	r := reader{c: c, buf: make([]byte, wire.MaxMessage), max: wire.MaxMessage}
 	err := r.run()
+	if cause := c.unsent.Load(); cause != nil && errors.Is(err, net.ErrClosed) {
+		err = *cause
+	}
 	i := incident{ev: evClosed, err: err}
 	var we *wire.Error
 	if errors.As(err, &we) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,6 +229,9 @@ func TestPeerStopsReading(t *testing.T) {
 		r.state(Active)
 		if calls := r.last().log(); calls[len(calls)-1] != "down" {
 			t.Errorf("the flow is not down: %q", calls)
+		}
+		if got := r.peer.Status().LastError; !strings.Contains(got, "timeout") {
+			t.Errorf("last error %q: want that a write timed out", got)
 		}
 	})
 }

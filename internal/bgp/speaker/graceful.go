@@ -70,6 +70,9 @@ type recovery struct {
 type wait struct {
 	stage rib.Staleness
 	until time.Time
+	// last is when long-lived stale routes of before go, if there were some when the
+	// session was lost again.
+	last  time.Time
 	timer *time.Timer
 }
 
@@ -127,9 +130,12 @@ func (r *recovery) down(deal session.Negotiated, loss session.Loss) {
 	r.theirs = deal.Theirs.LongLived
 	period := time.Duration(deal.Theirs.GracefulRestart.Time) * time.Second
 	for _, f := range keep {
-		if w := r.waits[f]; w == nil || w.stage == rib.Stale {
-			r.wait(f, rib.Stale, period)
+		var last time.Time
+		if w := r.waits[f]; w != nil && w.stage == rib.LongLivedStale {
+			last = w.until // which another short session must not put off
 		}
+		r.wait(f, rib.Stale, period)
+		r.waits[f].last = last
 	}
 	r.n.speaker.Log.Info("keeping routes of a neighbour that may be restarting", "peer", r.n.addr, "families", keep, "for", period)
 }
@@ -161,7 +167,11 @@ func (r *recovery) expired(f wire.Family, w *wait) {
 		return
 	}
 	routes, source := r.n.speaker.rib, r.n.source
-	if d := r.longLived(f); w.stage == rib.Stale && d > 0 && r.n.current() == nil {
+	d := r.longLived(f)
+	if !w.last.IsZero() {
+		d = min(d, time.Until(w.last))
+	}
+	if w.stage == rib.Stale && d > 0 && r.n.current() == nil {
 		routes.MarkLongLived(source, f)
 		r.wait(f, rib.LongLivedStale, d)
 		return

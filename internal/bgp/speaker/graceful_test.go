@@ -207,6 +207,18 @@ func TestRestartTimeIsOver(t *testing.T) {
 			p.write(wire.EndOfRIBMessage(wire.EVPN))
 			n.has(macRoute(2))
 		}},
+		{"long-lived, and lost again", longLived(3600), func(t *testing.T, n *node) {
+			both := map[string]rib.Staleness{macRoute(1).NLRI.String(): rib.LongLivedStale, macRoute(2).NLRI.String(): rib.LongLivedStale}
+			eventuallyEqual(t, "stale", both, n.stale)
+			p := connect(t, n, peerAddr)
+			o := restartOpen(0, true)
+			longLived(3600)(&o)
+			p.open(o)
+			p.write(announcement(tagged(rt100), macRoute(2)))
+			eventuallyEqual(t, "stale", map[string]rib.Staleness{macRoute(1).NLRI.String(): rib.LongLivedStale}, n.stale)
+			_ = p.nc.Close()
+			eventuallyEqual(t, "stale", both, n.stale)
+		}},
 		{"long-lived is over, too", longLived(1), func(_ *testing.T, n *node) { n.has() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
