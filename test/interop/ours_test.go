@@ -10,9 +10,12 @@ import (
 	"strings"
 )
 
-// An options value holds options of the [BGP] section of our bgp.conf, and
-// dataplaneAddress of the E-VPN section.
+// An options value holds options of the [BGP] section of our bgp.conf,
+// dataplaneAddress of the E-VPN section, and peerSections.
 type options map[string]string
+
+// peerSections is the text of sections for peers.
+const peerSections = "[PEER]"
 
 // dataplaneAddress is where tunnels end if not at the BGP local address.
 const dataplaneAddress = "dataplane_local_address"
@@ -34,12 +37,14 @@ func newOurs(h *host, peers []string, bgp options) *node {
 		n.tunnel = addr
 		delete(all, dataplaneAddress)
 	}
+	sections := all[peerSections]
+	delete(all, peerSections)
 	var b strings.Builder
 	b.WriteString("[API]\nhost = 127.0.0.1\nport = 8082\n[BGP]\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "%s = %s\n", name, all[name])
 	}
-	b.WriteString("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = dummy\n[DATAPLANE_DRIVER_EVPN]\n" + evpn)
+	b.WriteString("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = dummy\n[DATAPLANE_DRIVER_EVPN]\n" + evpn + sections)
 	dir := workDir(h.t)
 	conf := writeFile(h.t, dir, "bgp.conf", b.String())
 	n.proc = startProcess(h.t, h.NS, dir, "bagpipe-bgp", nil, program, "--config-file", conf)

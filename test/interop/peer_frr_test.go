@@ -21,6 +21,8 @@ var frrKind = peerKind{
 		"Here it is a route reflector: *their routes* come from another engine; ORIGINATOR_ID, CLUSTER_LIST and the MED of 0 that " +
 			"FRR adds are compared. TestFRRSpeaker has routes of its own, with traffic. It shows neither the PMSI tunnel's " +
 			"end nor the label of E-VPN type 3.",
+		"Beside TTL security it runs BFD as multihop, on the link too: set `bfd = multihop`. It keeps routes of a restarting neighbour " +
+			"for VPNv4 and VPNv6, not for E-VPN, and not when BFD says that the neighbour is gone.",
 	},
 }
 
