@@ -77,7 +77,7 @@ fuzz: ## every fuzz target for FUZZTIME (10m)
 	@packaging/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: run-packages ## run the benchmarks (docs/benchmarks.md)
+bench: test-packages ## run the benchmarks (docs/benchmarks.md)
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
 
 .PHONY: clean

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
@@ -36,7 +37,8 @@ func inNamespace(b *testing.B, name string) bool {
 	}
 	ns := nstest.New(b, "bench")
 	ns.Run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
-	cmd := ns.Command(context.Background(), os.Args[0], "-test.run=^$", "-test.bench=^"+name+"$", "-test.benchtime=1x")
+	pattern := "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
+	cmd := ns.Command(context.Background(), os.Args[0], "-test.run=^$", "-test.bench="+pattern, "-test.benchtime=1x")
 	cmd.Env = append(os.Environ(), inside+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -62,14 +64,14 @@ func BenchmarkWireToKernel(b *testing.B) {
 	if inNamespace(b, "BenchmarkWireToKernel") {
 		return
 	}
-	l := load{Routes: 100_000, Instances: 100, Group: 100, MACOnly: true}
+	l := load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100, Mix: onlyMACs}
 	makePorts(b, l.Instances)
 	local := netip.MustParseAddr("192.0.2.1")
 	d, err := linux.New(linux.Config{LocalAddr: local, VXLANPort: 4789}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := startEngine(b, l, d, local)
+	e := startEngine(b, l, d, local, speaker.DropIfAsked)
 	defer e.stop()
 	var floors, walls, cpus, ratios []float64
 	for range rounds {
@@ -155,7 +157,7 @@ func loadKernel(b *testing.B, e *engine, l load) (wall, cpu time.Duration) {
 	changes := e.reconciler.Changes()
 	cpuStart, start := cpuTime(b), time.Now()
 	s.send()
-	await(b, "MACs in the kernel", func() bool { return e.settled(l, changes) })
+	await(b, "MACs in the kernel", func() bool { return e.settled(l, s, changes) })
 	wall, cpu = time.Since(start), cpuTime(b)-cpuStart
 	if p := e.reconciler.Problems(); len(p) > 0 {
 		b.Fatalf("%d entries not installed: %v", len(p), p[0])

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -217,26 +216,5 @@ func startOnce(b *testing.B, ns *nstest.NS, bin, conf string) (readyMS, rssMiB f
 	}
 	ready := time.Since(start)
 	time.Sleep(time.Second) // idle, not just started
-	return float64(ready.Microseconds()) / 1000, residentMiB(b, cmd.Process.Pid)
-}
-
-// residentMiB reads VmRSS of a process.
-func residentMiB(b *testing.B, pid int) float64 {
-	b.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if v, ok := strings.CutPrefix(sc.Text(), "VmRSS:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(v)[0])
-			if err != nil {
-				b.Fatal(err)
-			}
-			return float64(kb) / 1024
-		}
-	}
-	b.Fatal("no VmRSS")
-	return 0
+	return float64(ready.Microseconds()) / 1000, memory(b, cmd.Process.Pid, "VmRSS")
 }

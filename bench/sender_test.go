@@ -12,124 +12,33 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
-	"github.com/bagpipe-vpn/bagpipe/internal/encap"
-	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
-const (
-	benchAS   = 64512
-	firstRT   = 1000
-	remotePEs = 500
-)
-
-// load describes the routes of a sender: half EVPN type 2 (MAC and IP), half
-// VPNv4, in groups that share attributes, spread over instances. Instance n
-// imports the route target 64512:(1000+n); even ones are EVIs, odd ones VRFs.
-// With MACOnly all instances are EVIs and no route has an IP address.
-type load struct {
-	Routes, Instances, Group int
-	MACOnly                  bool
-}
-
-func (l load) String() string {
-	return fmt.Sprintf("%d %d %d %v", l.Routes, l.Instances, l.Group, l.MACOnly)
-}
-
-func parseLoad(s string) (l load, err error) {
-	_, err = fmt.Sscanf(s, "%d %d %d %v", &l.Routes, &l.Instances, &l.Group, &l.MACOnly)
-	return l, err
-}
-
-func instanceRT(n int) wire.RT {
-	rt, err := wire.ParseRT(fmt.Sprintf("%d:%d", benchAS, firstRT+n))
-	if err != nil {
-		panic(err)
-	}
-	return rt
-}
-
-func peAddr(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}) }
-
-// group is a run of routes with the same attributes.
-type group struct {
-	attrs  *wire.Attrs
-	routes []wire.Route
-}
-
-// groups makes the routes of a load; the same load gives the same routes.
-func (l load) groups() []group {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	var out []group
-	for made := 0; made < l.Routes; {
-		inst := rnd.IntN(l.Instances)
-		pe := rnd.IntN(remotePEs)
-		evpn := l.MACOnly || inst%2 == 0
-		t := encap.MPLS
-		if evpn {
-			t = encap.VXLAN
-		}
-		g := group{attrs: wire.LocalAttrs{
-			NextHop: peAddr(pe), RTs: []wire.RT{instanceRT(inst)}, Communities: []wire.ExtCommunity{wire.EncapCommunity(t)},
-		}.Build()}
-		g.attrs.Raw = append(g.attrs.Raw, reflected(pe)...)
-		rd := wire.MakeRD(peAddr(pe), uint16(inst))
-		for range min(1+rnd.IntN(l.Group), l.Routes-made) {
-			g.routes = append(g.routes, l.makeRoute(evpn, rd, made, inst))
-			made++
-		}
-		out = append(out, g)
-	}
-	return out
-}
-
-// reflected returns ORIGINATOR_ID and CLUSTER_LIST as a route reflector adds them.
-func reflected(pe int) []byte {
-	id := peAddr(pe).As4()
-	b := append([]byte{0x80, 9, 4}, id[:]...)
-	return append(b, 0x80, 10, 4, 10, 0, 0, 1)
-}
-
-func (l load) makeRoute(evpn bool, rd wire.RD, n, inst int) wire.Route {
-	ip := netip.AddrFrom4([4]byte{172, byte(16 + n>>16), byte(n >> 8), byte(n)})
-	if !evpn {
-		return wire.Route{NLRI: wire.VPNRoute(rd, netip.PrefixFrom(ip, 32)), Label: wire.LabelField(uint32(100 + inst))}
-	}
-	mac := ethernet.MAC{2}
-	binary.BigEndian.PutUint32(mac[2:], uint32(n))
-	if l.MACOnly {
-		ip = netip.Addr{}
-	}
-	return wire.Route{NLRI: wire.MACIPRoute(rd, mac, ip), Label: uint32(5000 + inst)}
-}
-
-// messages encodes a load as UPDATE messages.
-func (l load) messages() []byte {
-	p := wire.NewPacker(wire.MaxMessage)
-	for _, g := range l.groups() {
-		p.Announce(g.routes[0].NLRI.Kind.Family(), g.attrs.Raw, g.attrs.NextHop)
-		for _, r := range g.routes {
-			p.Add(r)
-		}
-	}
-	return append([]byte(nil), p.Flush()...)
-}
-
-// runSender is the sender process: it connects to BENCH_SENDER, brings a
-// session up, says "ready", and on each line of standard input sends the load
-// that the line describes, then says "sent".
+// runSender is the sender process: it connects to BENCH_SENDER, or waits for a
+// connection there if BENCH_SENDER_WAITS is set, brings a session up, says
+// "ready", and carries out the commands on standard input.
+// BENCH_SENDER_HOLD is the hold time in seconds, 0 without. The commands:
+//
+//	load <load>              encode it; answers "made <relevant> <entries>"
+//	announce                 send it; answers "sent" when all is written
+//	withdraw                 withdraw it; answers "sent"
+//	churn <rate> <seconds>   announce its routes again, each in a message of its
+//	                         own with another next hop; answers "sent <messages>"
 func runSender() error {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(os.Getenv("BENCH_SENDER_FROM"))}}
-	c, err := d.Dial("tcp", os.Getenv("BENCH_SENDER"))
+	c, err := connectSender(os.Getenv("BENCH_SENDER"), os.Getenv("BENCH_SENDER_FROM"))
 	if err != nil {
 		return err
 	}
+	hold, _ := strconv.Atoi(os.Getenv("BENCH_SENDER_HOLD"))
 	open := wire.Open{
-		AS: benchAS, HoldTime: 0, RouterID: netip.MustParseAddr("10.0.0.1"),
+		AS: benchAS, HoldTime: uint16(hold), RouterID: netip.MustParseAddr("10.0.0.1"),
 		Families: []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}, FourOctetAS: true, RouteRefresh: true,
 	}
 	msg, err := open.Message()
@@ -146,24 +55,144 @@ func runSender() error {
 		}
 	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
+	if hold > 0 {
+		go keepAlive(c, time.Duration(hold)*time.Second/4)
+	}
 	fmt.Println("ready")
-	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() {
-		l, err := parseLoad(in.Text())
+	s := sending{conn: c}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if err := s.command(in.Text()); err != nil {
+			return fmt.Errorf("%s: %w", in.Text(), err)
+		}
+	}
+	return nil
+}
+
+// keepAlive sends KEEPALIVEs, between other messages, until the connection ends.
+func keepAlive(c net.Conn, every time.Duration) {
+	for range time.Tick(every) {
+		if _, err := c.Write(wire.Keepalive()); err != nil {
+			return
+		}
+	}
+}
+
+// connectSender dials, again while nobody listens, or waits to be dialled.
+func connectSender(at, from string) (net.Conn, error) {
+	if os.Getenv("BENCH_SENDER_WAITS") != "" {
+		lis, err := net.Listen("tcp", at)
 		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = lis.Close() }()
+		return lis.Accept()
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		c, err := d.Dial("tcp", at)
+		if err == nil || time.Now().After(end) {
+			return c, err
+		}
+	}
+}
+
+// sending is the state of a sender process.
+type sending struct {
+	conn net.Conn
+	load load
+	made made
+}
+
+func (s *sending) command(line string) (err error) {
+	word, rest, _ := strings.Cut(line, " ")
+	switch word {
+	case "load":
+		if s.load, err = parseLoad(rest); err != nil {
 			return err
 		}
-		b := l.messages()
-		fmt.Println("made")
-		if !in.Scan() {
-			return nil
+		s.made = s.load.encode()
+		fmt.Println("made", s.made.relevant, s.made.entries)
+	case "announce", "withdraw":
+		b := s.made.announce
+		if word == "withdraw" {
+			b = s.made.withdraw
 		}
-		if _, err := c.Write(b); err != nil {
+		if err = s.write(b); err != nil {
 			return err
 		}
 		fmt.Println("sent")
+	case "churn":
+		var rate, seconds int
+		if _, err = fmt.Sscanf(rest, "%d %d", &rate, &seconds); err != nil {
+			return err
+		}
+		return s.churn(rate, seconds)
+	default:
+		return fmt.Errorf("unknown command %q", line)
 	}
 	return nil
+}
+
+// write sends messages: as fast as the receiver takes them, or if
+// BENCH_SENDER_GENTLE is set one at a time with pauses for it to handle each.
+func (s *sending) write(b []byte) error {
+	if os.Getenv("BENCH_SENDER_GENTLE") == "" {
+		_, err := s.conn.Write(b)
+		return err
+	}
+	pace := time.NewTimer(0)
+	for len(b) > 0 {
+		<-pace.C
+		n := int(binary.BigEndian.Uint16(b[wire.HeaderLen-3:]))
+		if _, err := s.conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+		pace.Reset(10*time.Millisecond + time.Duration(n)*40*time.Microsecond)
+	}
+	return nil
+}
+
+// churn sends rate messages per second, some every few milliseconds. A sender
+// that the receiver or the machine holds up catches up.
+func (s *sending) churn(rate, seconds int) error {
+	total := rate * seconds
+	msgs := s.churnMessages(total)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	start := time.Now()
+	for sent := 0; sent < total; <-tick.C {
+		due := min(total, int(time.Since(start).Seconds()*float64(rate)))
+		for ; sent < due; sent++ {
+			if _, err := s.conn.Write(msgs[sent]); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Println("sent", total)
+	return nil
+}
+
+// churnMessages makes the messages for the routes of the load in their order, and
+// from the start again.
+func (s *sending) churnMessages(total int) [][]byte {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	msgs := make([][]byte, 0, total)
+	p := wire.NewPacker(wire.MaxMessage)
+	for len(msgs) < total {
+		s.load.groups(func(g group) {
+			for _, r := range g.routes {
+				if len(msgs) == total {
+					return
+				}
+				a := s.load.attrs(g.instance, rnd.IntN(remotePEs))
+				p.Announce(r.NLRI.Kind.Family(), a.Raw, a.NextHop)
+				p.Add(r)
+				msgs = append(msgs, append([]byte(nil), p.Flush()...))
+			}
+		})
+	}
+	return msgs
 }
 
 func skipMessage(r *bufio.Reader) error {
@@ -181,14 +210,24 @@ type sender struct {
 	in    io.WriteCloser
 	out   *bufio.Scanner
 	close func()
+	// What the receiver makes of the load.
+	relevant, entries int
 }
 
-// startSender starts a process that connects to addr from a loopback address.
+// startSender starts a process that connects to addr from a local address.
 func startSender(b *testing.B, addr, from string, wrap ...string) *sender {
+	b.Helper()
+	s := launchSender(b, []string{"BENCH_SENDER=" + addr, "BENCH_SENDER_FROM=" + from}, wrap...)
+	s.expect("ready")
+	return s
+}
+
+// launchSender starts a sender process and does not wait for its session.
+func launchSender(b *testing.B, env []string, wrap ...string) *sender {
 	b.Helper()
 	args := append(wrap, os.Args[0])
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "BENCH_SENDER="+addr, "BENCH_SENDER_FROM="+from)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -204,22 +243,33 @@ func startSender(b *testing.B, addr, from string, wrap ...string) *sender {
 	s := &sender{b: b, in: in, out: bufio.NewScanner(out)}
 	s.close = sync.OnceFunc(func() { _ = in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	b.Cleanup(s.close)
-	s.expect("ready")
 	return s
 }
 
-func (s *sender) expect(word string) {
+// expect reads an answer that begins with a word and returns the rest.
+func (s *sender) expect(word string) string {
 	s.b.Helper()
-	if !s.out.Scan() || strings.TrimSpace(s.out.Text()) != word {
-		s.b.Fatalf("sender said %q: want %q", s.out.Text(), word)
+	if s.out.Scan() {
+		if first, rest, _ := strings.Cut(s.out.Text(), " "); first == word {
+			return rest
+		}
+	}
+	s.b.Fatalf("sender said %q: want %q", s.out.Text(), word)
+	return ""
+}
+
+func (s *sender) do(command string) { fmt.Fprintln(s.in, command) }
+
+// prepare makes the sender encode a load.
+func (s *sender) prepare(l load) {
+	s.b.Helper()
+	s.do("load " + l.String())
+	if _, err := fmt.Sscanf(s.expect("made"), "%d %d", &s.relevant, &s.entries); err != nil {
+		s.b.Fatal(err)
 	}
 }
 
-// prepare makes the sender encode a load; go makes it send.
-func (s *sender) prepare(l load) {
-	s.b.Helper()
-	fmt.Fprintln(s.in, l)
-	s.expect("made")
-}
+// send makes it send the load; sent waits until all is written.
+func (s *sender) send() { s.do("announce") }
 
-func (s *sender) send() { fmt.Fprintln(s.in, "go") }
+func (s *sender) sent() string { return s.expect("sent") }
