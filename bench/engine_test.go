@@ -144,20 +144,9 @@ func measure(b *testing.B, run func(*testing.B, load) (cpuPerRoute, heapPerPath 
 
 // engineRun is one load into a new engine.
 func engineRun(b *testing.B, l load) (cpuPerRoute, heapPerPath float64) {
-	local := netip.MustParseAddr("127.0.0.1")
-	e := startEngine(b, l, dummy.New(dataplane.EVPN, local), local, speaker.DropIfAsked)
-	defer e.stop()
-	s := startSender(b, fmt.Sprintf("127.0.0.1:%d", enginePort), "127.0.0.2")
-	defer s.close()
-	s.prepare(l)
-	changes := e.reconciler.Changes()
-	base, start := heap(), cpuTime(b)
-	s.send()
-	await(b, "routes in the dataplane", func() bool { return e.settled(l, s, changes) })
-	cpuPerRoute = float64((cpuTime(b) - start).Microseconds()) / float64(l.Routes)
-	heapPerPath = float64(heap()-base) / float64(l.Routes)
-	runtime.KeepAlive(e)
-	return cpuPerRoute, heapPerPath
+	r := loaded(b, l, speaker.DropIfAsked)
+	defer r.end()
+	return float64(r.cpu.Microseconds()) / float64(l.Routes), r.heapPerRoute()
 }
 
 // BenchmarkEngineGoBGP is the same load into GoBGP's server, embedded, with

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -19,20 +20,43 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
 
-// loaded starts an engine, loads it, and returns both and the CPU time it took.
-func loaded(b *testing.B, l load, irrelevant speaker.Irrelevant) (e *engine, s *sender, cpu time.Duration) {
+// loadedEngine is an engine with a load, and what that took.
+type loadedEngine struct {
+	*engine
+	sender *sender
+	load   load
+	cpu    time.Duration
+	base   uint64 // heap before the routes
+}
+
+// loaded starts an engine and loads it.
+func loaded(b *testing.B, l load, irrelevant speaker.Irrelevant) *loadedEngine {
 	b.Helper()
 	local := netip.MustParseAddr("127.0.0.1")
-	e = startEngine(b, l, dummy.New(dataplane.EVPN, local), local, irrelevant)
-	s = startSender(b, fmt.Sprintf("127.0.0.1:%d", enginePort), "127.0.0.2")
-	s.prepare(l)
-	changes := e.reconciler.Changes()
+	r := &loadedEngine{load: l, engine: startEngine(b, l, dummy.New(dataplane.EVPN, local), local, irrelevant)}
+	r.sender = startSender(b, fmt.Sprintf("127.0.0.1:%d", enginePort), "127.0.0.2")
+	r.sender.prepare(l)
+	changes := r.reconciler.Changes()
+	r.base = heap()
 	debug.FreeOSMemory()
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // begins VmHWM anew
 	start := cpuTime(b)
-	s.send()
-	await(b, "routes in the dataplane", func() bool { return e.settled(l, s, changes) })
-	return e, s, cpuTime(b) - start
+	r.sender.send()
+	await(b, "routes in the dataplane", func() bool { return r.settled(l, r.sender, changes) })
+	r.cpu = cpuTime(b) - start
+	return r
+}
+
+// heapPerRoute returns the live heap for each route of the load, in octets.
+func (r *loadedEngine) heapPerRoute() float64 {
+	n := float64(heap()-r.base) / float64(r.load.Routes)
+	runtime.KeepAlive(r)
+	return n
+}
+
+func (r *loadedEngine) end() {
+	r.sender.close()
+	r.stop()
 }
 
 // BenchmarkMillion loads a million routes of 1,000 VPNs, or of 10,000, into 1,000
@@ -48,13 +72,11 @@ func BenchmarkMillion(b *testing.B) {
 		{"10-percent,rest-dropped", 10_000, speaker.DropIfAsked},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
-			base := heap()
-			e, s, cpu := loaded(b, load{Routes: 1_000_000, Targets: tt.targets, Instances: 1_000, Group: 100}, tt.irrelevant)
-			defer e.stop()
-			defer s.close()
+			r := loaded(b, load{Routes: 1_000_000, Targets: tt.targets, Instances: 1_000, Group: 100}, tt.irrelevant)
+			defer r.end()
 			b.ReportMetric(memory(b, os.Getpid(), "VmHWM"), "peak-MiB")
-			b.ReportMetric(cpu.Seconds(), "cpu-s")
-			b.ReportMetric(float64(heap()-base)/1e6, "heap-B/route")
+			b.ReportMetric(r.cpu.Seconds(), "cpu-s")
+			b.ReportMetric(r.heapPerRoute(), "heap-B/route")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
@@ -65,12 +87,11 @@ func BenchmarkMillion(b *testing.B) {
 // the pause that the session sees.
 func BenchmarkImport(b *testing.B) {
 	const last = 999 // the VPN without an instance
-	e, s, _ := loaded(b, load{Routes: 1_000_000, Targets: last + 1, Instances: last, Group: 100}, speaker.Keep)
-	defer e.stop()
-	defer s.close()
+	r := loaded(b, load{Routes: 1_000_000, Targets: last + 1, Instances: last, Group: 100}, speaker.Keep)
+	defer r.end()
 	var took, pause []time.Duration
 	for range 10 {
-		t, p, routes := e.importOne(b, instanceRT(last))
+		t, p, routes := r.importOne(b, instanceRT(last))
 		if routes < 500 {
 			b.Fatalf("%d routes imported", routes)
 		}
@@ -155,15 +176,14 @@ func churnSeconds(b *testing.B) int {
 func BenchmarkChurn(b *testing.B) {
 	const rate = 10_000
 	seconds := churnSeconds(b)
-	e, s, _ := loaded(b, load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100}, speaker.DropIfAsked)
-	defer e.stop()
-	defer s.close()
-	before := e.rib.Stats()
+	r := loaded(b, load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100}, speaker.DropIfAsked)
+	defer r.end()
+	before := r.rib.Stats()
 	cpu, start := cpuTime(b), time.Now()
-	s.do(fmt.Sprintf("churn %d %d", rate, seconds))
-	s.sent() // of the load
-	s.sent()
-	await(b, "changes in the RIB", func() bool { return e.rib.Stats().Announced-before.Announced >= uint64(rate*seconds)*98/100 })
+	r.sender.do(fmt.Sprintf("churn %d %d", rate, seconds))
+	r.sender.sent() // of the load
+	r.sender.sent()
+	await(b, "changes in the RIB", func() bool { return r.rib.Stats().Announced-before.Announced >= uint64(rate*seconds)*98/100 })
 	wall := time.Since(start)
 	b.ReportMetric(100*(cpuTime(b)-cpu).Seconds()/wall.Seconds(), "percent-of-a-core")
 	b.ReportMetric(float64(rate*seconds)/wall.Seconds(), "routes/s")

@@ -209,13 +209,7 @@ func TestOpenIsReadBack(t *testing.T) {
 			if extended := len(msg) > HeaderLen+10 && msg[HeaderLen+10] == 255; extended != tt.extended {
 				t.Errorf("extended form %v, want %v", extended, tt.extended)
 			}
-			got, err := ParseOpen(msg[HeaderLen:])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.in, got, byValue); diff != "" {
-				t.Errorf("OPEN read back (-want +got):\n%s", diff)
-			}
+			wantReadBack(t, tt.in, msg)
 		})
 	}
 }

@@ -163,14 +163,20 @@ func TestGoBGPReadsOpen(t *testing.T) {
 			if peer.MyAS != tt.as || peer.HoldTime != tt.in.HoldTime || peer.ID != id || len(caps) != tt.caps {
 				t.Errorf("GoBGP reads AS %d hold %d id %s, %d capabilities", peer.MyAS, peer.HoldTime, peer.ID, len(caps))
 			}
-			got, perr := ParseOpen(msg[HeaderLen:])
-			if perr != nil {
-				t.Fatal(perr)
-			}
-			if diff := cmp.Diff(tt.in, got, byValue); diff != "" {
-				t.Errorf("OPEN read back (-want +got):\n%s", diff)
-			}
+			wantReadBack(t, tt.in, msg)
 		})
+	}
+}
+
+// wantReadBack checks that an OPEN message is read as what it was made of.
+func wantReadBack(t *testing.T, want Open, msg []byte) {
+	t.Helper()
+	got, err := ParseOpen(msg[HeaderLen:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Errorf("OPEN read back (-want +got):\n%s", diff)
 	}
 }
 
