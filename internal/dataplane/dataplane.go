@@ -190,7 +190,10 @@ func (e Entry) String() string {
 type Change struct {
 	// Delete removes the entry; otherwise it is added, or replaces the one with the same key.
 	Delete bool
-	Entry  Entry
+	// At is the place of an entry of remote origin among those of its instance: a
+	// small number of the caller's choice, another's only after it was deleted.
+	At    uint32
+	Entry Entry
 }
 
 // String returns "+ entry" or "- entry".

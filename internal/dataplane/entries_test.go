@@ -59,7 +59,7 @@ func localMAC(n, onPort int) dataplane.Entry {
 func add(entries ...dataplane.Entry) []dataplane.Change {
 	var out []dataplane.Change
 	for _, e := range entries {
-		out = append(out, dataplane.Change{Entry: e})
+		out = append(out, dataplane.Change{At: dataplane.Place(e), Entry: e})
 	}
 	return out
 }

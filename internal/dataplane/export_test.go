@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -25,4 +26,20 @@ func SameKey(a, b Entry) bool {
 	ka, _, _ := compact(&a)
 	kb, _, _ := compact(&b)
 	return ka == kb
+}
+
+var (
+	placesMu sync.Mutex
+	placeOf  = map[key]uint32{}
+)
+
+// Place returns a number for Change.At: the same for entries that replace each other.
+func Place(e Entry) uint32 {
+	placesMu.Lock()
+	defer placesMu.Unlock()
+	k, _, _ := compact(&e)
+	if _, known := placeOf[k]; !known {
+		placeOf[k] = uint32(len(placeOf))
+	}
+	return placeOf[k]
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"github.com/bagpipe-vpn/bagpipe/internal/slab"
 )
 
 // localKey identifies an entry of local origin.
@@ -50,7 +48,7 @@ type Forwarding struct {
 	r      *Reconciler
 
 	mu     sync.Mutex
-	remote *slab.Slab[key, value]
+	remote places
 	more   map[key][]NextHop // all next hops, where a value holds not all of it
 	local  map[localKey]Entry
 	// found holds what an earlier run left and nobody has asked for yet.
@@ -66,7 +64,7 @@ type Forwarding struct {
 func newForwarding(r *Reconciler, inst Instance, h Handle) *Forwarding {
 	return &Forwarding{
 		inst: inst, handle: h, r: r,
-		remote: slab.New[key, value](), more: map[key][]NextHop{}, local: map[localKey]Entry{},
+		more: map[key][]NextHop{}, local: map[localKey]Entry{},
 		found: newFound(), failed: failures{list: map[failKey]*failure{}},
 	}
 }
@@ -182,19 +180,21 @@ func (f *Forwarding) Sync(ctx context.Context, changes []Change) {
 // desire notes a change as desired and tells whether the driver has to do something.
 func (f *Forwarding) desire(c *Change) bool {
 	k, v, more := compact(&c.Entry)
-	var have, same bool
+	now := f.remote.at(c.At)
+	have := now.key.kind != 0
+	same := false
 	if c.Delete {
-		var at uint32
-		if at, have = f.remote.Find(k); have {
-			f.remote.Remove(at)
+		if have {
+			f.remote.remove(c.At)
 			delete(f.more, k)
 		}
 	} else {
-		at, added := f.remote.Add(k)
-		now := f.remote.At(at)
-		have = !added
-		same = have && *now == v && slices.Equal(f.more[k], more)
-		*now = v
+		same = have && now.value == v && slices.Equal(f.more[k], more)
+		if !have {
+			now.key = k
+			f.remote.count++
+		}
+		now.value = v
 		setMore(f.more, k, more)
 	}
 	if len(f.found.remote) > 0 {
@@ -219,16 +219,11 @@ func (f *Forwarding) desire(c *Change) bool {
 func (f *Forwarding) Entries() []Entry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make([]Entry, 0, len(f.local)+f.remote.Len())
+	out := make([]Entry, 0, len(f.local)+f.remote.count)
 	for _, e := range f.local {
 		out = append(out, e)
 	}
-	for at := range f.remote.End() {
-		if f.remote.Live(at) {
-			k := f.remote.Key(at)
-			out = append(out, expand(k, *f.remote.At(at), f.more[k]))
-		}
-	}
+	f.remote.each(func(p *placed) { out = append(out, expand(p.key, p.value, f.more[p.key])) })
 	return out
 }
 
@@ -240,11 +235,7 @@ func (f *Forwarding) Desired() map[Kind]int {
 	for k := range f.local {
 		m[k.kind]++
 	}
-	for at := range f.remote.End() {
-		if f.remote.Live(at) {
-			m[f.remote.Key(at).kind]++
-		}
-	}
+	f.remote.each(func(p *placed) { m[p.key.kind]++ })
 	return m
 }
 

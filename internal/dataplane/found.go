@@ -78,12 +78,14 @@ func (f *Forwarding) replay(ctx context.Context) error {
 		return err
 	}
 	gone, left := newFound(), newFound()
+	wanted := map[key]struct{}{}
+	f.remote.each(func(p *placed) { wanted[p.key] = struct{}{} })
 	for k, v := range have.remote {
 		to := gone
 		if _, old := f.found.remote[k]; old {
 			to = left
 		}
-		if _, wanted := f.remote.Find(k); !wanted {
+		if _, ok := wanted[k]; !ok {
 			to.remote[k] = v
 			setMore(to.more, k, have.more[k])
 		}
@@ -97,15 +99,11 @@ func (f *Forwarding) replay(ctx context.Context) error {
 	}
 	f.found, f.failed.list = left, map[failKey]*failure{}
 	todo := append(gone.deletions(), f.plugs(nil)...)
-	for at := range f.remote.End() {
-		if !f.remote.Live(at) {
-			continue
+	f.remote.each(func(p *placed) {
+		if now, there := have.remote[p.key]; !there || now != p.value || !slices.Equal(have.more[p.key], f.more[p.key]) {
+			todo = append(todo, Change{Entry: expand(p.key, p.value, f.more[p.key])})
 		}
-		k, v := f.remote.Key(at), *f.remote.At(at)
-		if now, there := have.remote[k]; !there || now != v || !slices.Equal(have.more[k], f.more[k]) {
-			todo = append(todo, Change{Entry: expand(k, v, f.more[k])})
-		}
-	}
+	})
 	f.apply(ctx, todo)
 	return nil
 }

@@ -74,6 +74,7 @@ func (m *model) changes(id string, deleteOnly bool, entry func() dataplane.Entry
 	seen := map[string]bool{}
 	for range rapid.IntRange(1, 4).Draw(m.T, "changes") {
 		c := dataplane.Change{Entry: entry(), Delete: deleteOnly || rapid.IntRange(0, 3).Draw(m.T, "delete") == 0}
+		c.At = dataplane.Place(c.Entry)
 		k := keyText(c.Entry)
 		if seen[k] {
 			continue

@@ -72,10 +72,11 @@ func (r *RIB) askFor(v View) {
 // and that are not to be kept then.
 func (r *RIB) forgetIrrelevant(set *Set) {
 	for at := set.paths; at != 0; {
-		k := r.paths.Key(at - 1)
-		at = r.paths.At(at - 1).next
+		pos := at - 1
+		k := r.paths.Key(pos)
+		at = r.paths.At(pos).next
 		if r.sources[k.source].ask != nil && !r.relevant(set, k.nlri.Kind) {
-			r.withdraw(k.source, k.nlri)
+			r.withdrawAt(k.source, k.nlri, pos)
 		}
 	}
 }

@@ -200,10 +200,13 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 
 // withdraw removes one path; one that is not there is ignored.
 func (r *RIB) withdraw(src SourceID, n wire.NLRI) {
-	pos, ok := r.paths.Find(pathKey{src, n})
-	if !ok {
-		return
+	if pos, ok := r.paths.Find(pathKey{src, n}); ok {
+		r.withdrawAt(src, n, pos)
 	}
+}
+
+// withdrawAt removes the path at a position.
+func (r *RIB) withdrawAt(src SourceID, n wire.NLRI, pos uint32) {
 	r.stats.Withdrawn++
 	p := r.paths.At(pos)
 	r.setStale(src, n, p, Fresh)
@@ -370,7 +373,7 @@ func (r *RIB) RemoveSource(src SourceID) {
 
 // Purge withdraws all paths of a source, or those of some families.
 func (r *RIB) Purge(src SourceID, families ...wire.Family) {
-	r.eachOf(src, families, func(pos uint32, n wire.NLRI, _ *path) { r.withdraw(src, n) })
+	r.eachOf(src, families, func(pos uint32, n wire.NLRI, _ *path) { r.withdrawAt(src, n, pos) })
 }
 
 // eachOf calls f with the lock held for the paths of a source, of some families

@@ -28,7 +28,10 @@ func (p *Path) lastResort() bool { return p.Stale == LongLivedStale || p.Attrs.L
 // Selection is the outcome for one entry: its best paths now, none when there
 // is nothing to use.
 type Selection struct {
-	Key  EntryKey
+	Key EntryKey
+	// At is the entry's place in the table: small, and another's only after a
+	// selection without best paths.
+	At   uint32
 	Best []Path
 }
 
@@ -57,7 +60,7 @@ func (t *Table) Take(limit int, out *Selections) bool {
 		t.queued.clear(at)
 		key, first := t.entries.Key(at), len(out.paths)
 		out.paths = t.best(key, e, out.paths)
-		out.Items = append(out.Items, Selection{key, out.paths[first:len(out.paths):len(out.paths)]})
+		out.Items = append(out.Items, Selection{key, at, out.paths[first:len(out.paths):len(out.paths)]})
 		if e.head == 0 {
 			t.entries.Remove(at)
 		}

@@ -59,7 +59,7 @@ func (r *RIB) MarkLongLived(src SourceID, families ...wire.Family) {
 		switch {
 		case p.stale != Stale:
 		case set.NoLLGR:
-			r.withdraw(src, n)
+			r.withdrawAt(src, n, pos)
 		default:
 			r.setStale(src, n, p, LongLivedStale)
 			for _, t := range set.tables {
@@ -71,9 +71,9 @@ func (r *RIB) MarkLongLived(src SourceID, families ...wire.Family) {
 
 // PurgeStale withdraws the paths of a source in some families that are not fresh.
 func (r *RIB) PurgeStale(src SourceID, families ...wire.Family) {
-	r.eachOf(src, families, func(_ uint32, n wire.NLRI, p *path) {
+	r.eachOf(src, families, func(pos uint32, n wire.NLRI, p *path) {
 		if p.stale != Fresh {
-			r.withdraw(src, n)
+			r.withdrawAt(src, n, pos)
 		}
 	})
 }

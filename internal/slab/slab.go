@@ -134,9 +134,8 @@ func (s *Slab[K, V]) resize(bits uint) {
 
 // Remove frees the item at pos.
 func (s *Slab[K, V]) Remove(pos uint32) {
-	it := s.itemAt(pos)
-	s.unslot(s.lookup(it.key, it.link&^liveBit))
-	*it = item[K, V]{link: s.free}
+	s.unslot(s.slotOf(pos))
+	*s.itemAt(pos) = item[K, V]{link: s.free}
 	s.free = pos + 1
 	if s.count--; s.count == 0 {
 		s.chunks, s.free, s.end = nil, 0, 0
@@ -144,6 +143,16 @@ func (s *Slab[K, V]) Remove(pos uint32) {
 			s.resize(keepBits)
 		}
 	}
+}
+
+// slotOf returns the slot of the item in use at pos.
+func (s *Slab[K, V]) slotOf(pos uint32) uint32 {
+	mask := uint32(len(s.slots) - 1)
+	i := s.itemAt(pos).link & mask
+	for s.posOf(s.slots[i]) != pos {
+		i = (i + 1) & mask
+	}
+	return i
 }
 
 // unslot empties a slot and moves later items of the same run back, so that no

@@ -66,6 +66,7 @@ func (w *worker) addChange(i *Instance, s *rib.Selection) {
 	w.changes = append(w.changes, dataplane.Change{})
 	c := &w.changes[len(w.changes)-1]
 	e := &c.Entry
+	c.At = s.At
 	override := false
 	switch s.Key.Kind {
 	case rib.EntryMAC:

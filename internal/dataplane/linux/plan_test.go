@@ -3,8 +3,10 @@
 package linux
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
@@ -39,10 +41,36 @@ func flood(addr string, vni uint32) dataplane.Entry {
 	return dataplane.Entry{Kind: dataplane.Flood, NextHops: via(addr, vni)}
 }
 
+var (
+	placesMu sync.Mutex
+	places   = map[string]uint32{}
+)
+
+// place returns a number for Change.At: the same for entries that replace each other.
+func place(e dataplane.Entry) uint32 {
+	key := e.Kind.String()
+	switch e.Kind {
+	case dataplane.RemoteMAC:
+		key += e.MAC.String()
+	case dataplane.Neighbour:
+		key += e.IP.String()
+	case dataplane.Prefix:
+		key += e.Prefix.String()
+	case dataplane.Flood:
+		key += fmt.Sprint(e.NextHops)
+	}
+	placesMu.Lock()
+	defer placesMu.Unlock()
+	if _, known := places[key]; !known {
+		places[key] = uint32(len(places))
+	}
+	return places[key]
+}
+
 func add(entries ...dataplane.Entry) []dataplane.Change {
 	var changes []dataplane.Change
 	for _, e := range entries {
-		changes = append(changes, dataplane.Change{Entry: e})
+		changes = append(changes, dataplane.Change{At: place(e), Entry: e})
 	}
 	return changes
 }
