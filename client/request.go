@@ -17,6 +17,13 @@ const (
 	FromPort = "from-port"
 )
 
+// Values of AttachRequest.AdvertiseAs.
+const (
+	AsVPN  = "vpn"
+	AsEVPN = "evpn"
+	AsBoth = "both"
+)
+
 // AttachRequest plugs one endpoint. Addresses and prefixes are text because
 // their notation is part of the API: "192.0.2.5" and "192.0.2.5/24" both name a
 // host, and the second also tells the size of its subnet.
@@ -43,6 +50,9 @@ type AttachRequest struct {
 	AdvertiseSubnet bool `json:"advertise_subnet,omitempty"`
 	// VNI of a new instance; 0 lets the daemon choose.
 	VNI uint32 `json:"vni,omitempty"`
+	// AdvertiseAs says how a new IPVPN instance announces its prefixes: AsVPN (also
+	// when empty), AsEVPN (EVPN type 5 routes), or AsBoth.
+	AdvertiseAs string `json:"advertise_as,omitempty"`
 	// LocalPref is the LOCAL_PREF of the endpoint's routes; 0 means the default, 100.
 	LocalPref             uint32 `json:"local_pref,omitempty"`
 	LBConsistentHashOrder uint32 `json:"lb_consistent_hash_order,omitempty"`

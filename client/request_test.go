@@ -37,7 +37,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 					EVPN: &EVPNPort{ID: "e", OVSPortName: "o"}},
 				ImportRT: []string{"64512:1"}, ExportRT: []string{"64512:2"},
 				InstanceDescription: "d", Description: map[string]string{"port": "0f6e"}, AdvertiseSubnet: true,
-				VNI: 1, LocalPref: 2, LBConsistentHashOrder: 3, Direction: ToPort, LinuxBridge: "br",
+				VNI: 1, AdvertiseAs: AsBoth, LocalPref: 2, LBConsistentHashOrder: 3, Direction: ToPort, LinuxBridge: "br",
 				Readvertise:    &Readvertise{FromRT: []string{"64512:3"}, ToRT: []string{"64512:4"}},
 				AttractTraffic: &AttractTraffic{RedirectRTs: []string{"64512:5"}, Classifier: Classifier{Protocol: "udp"}},
 				Fallback:       &Fallback{SrcMAC: "s", DstMAC: "t", OVSPortNumber: 13},
@@ -45,7 +45,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 			want: `{"vpn_type":"ipvpn","vpn_instance_id":"v","mac_address":"m","ip_address":"i","gateway_ip":"g",` +
 				`"local_port":{"linuxif":"l","ovs":{"plugged":true,"port_number":12,"port_name":"p","vlan":5},"vlan":6,"evpn":{"id":"e","ovs_port_name":"o"}},` +
 				`"import_rt":["64512:1"],"export_rt":["64512:2"],"instance_description":"d","description":{"port":"0f6e"},"advertise_subnet":true,` +
-				`"vni":1,"local_pref":2,"lb_consistent_hash_order":3,"direction":"to-port","linuxbr":"br",` +
+				`"vni":1,"advertise_as":"both","local_pref":2,"lb_consistent_hash_order":3,"direction":"to-port","linuxbr":"br",` +
 				`"readvertise":{"from_rt":["64512:3"],"to_rt":["64512:4"]},` +
 				`"attract_traffic":{"redirect_rts":["64512:5"],"classifier":{"protocol":"udp"}},` +
 				`"fallback":{"src_mac":"s","dst_mac":"t","ovs_port_number":13}}`,

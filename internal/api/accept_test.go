@@ -48,7 +48,7 @@ func TestTolerantForms(t *testing.T) {
 		{"description object", e.with("description", members{"port": "0f6e"}), "vpns/instances/red/ports/tap1/endpoints", `"description":{"port":"0f6e"}`},
 		{"instance_description", e.with("instance_description", "<a & b>"), "vpns/instances", `"description":"\u003ca \u0026 b\u003e"`},
 		{"local_pref and direction", v.with("local_pref", 150).with("direction", "to-port"), "vpns/instances/blue/ports/tap2/endpoints", `"direction":"to-port"`},
-		{"fallback", v.with("fallback", members{"src_mac": "00:00:5e:2a:10:00"}), "vpns/instances/blue/fallback", `{"src_mac":"00:00:5e:2a:10:00"}`},
+		{"fallback", v.with("fallback", members{"src_mac": "00:00:5e:2a:10:00", "dst_mac": "fa:16:3e:99:99:99", "ovs_port_number": 13}), "vpns/instances/blue/fallback", `{"dst_mac":"fa:16:3e:99:99:99","ovs_port_number":13,"src_mac":"00:00:5e:2a:10:00"}`},
 		{"nested as deep as allowed", e.with("description", json.RawMessage(strings.Repeat("[", 100)+strings.Repeat("]", 100))), "vpns/instances/red/ports/tap1/endpoints", "[[[["},
 		{"brackets in strings", e.with("description", strings.Repeat(`[{"\`, 500)), "vpns/instances/red/name", `"EVI-1"`},
 	} {

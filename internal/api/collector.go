@@ -57,6 +57,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.rib(add)
 	c.vpns(add)
+	c.packets(add)
 	add(MetricDataplaneChanges, float64(c.s.Reconciler.Changes()))
 	problems := 0
 	for _, p := range c.s.Reconciler.Problems() {

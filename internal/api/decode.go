@@ -26,6 +26,12 @@ type body struct {
 	err     error
 }
 
+const (
+	// maxOVSPort is the highest number of a physical OpenFlow port (OpenFlow 1.3 §7.2.1).
+	maxOVSPort = 0xffffff00
+	maxVLAN    = 4094
+)
+
 // maxDepth bounds the nesting of a request. What is kept of it is shown inside
 // of other objects, and the encoder has a limit of its own.
 const maxDepth = 100
@@ -245,39 +251,102 @@ func (b *body) raw(name string) json.RawMessage {
 // localPort reads local_port: a device name, or an object with linuxif. A detach
 // may name an E-VPN instance in place of a device, as the Neutron agent does for
 // endpoints that it attached with linuxif: the port does not matter there.
-func (b *body) localPort(detach bool) string {
+func (b *body) localPort(detach bool) (port dataplane.Port, evi vpn.EVIPort) {
 	const name = "local_port"
 	if !b.has(name) {
-		return ""
+		return port, evi
 	}
-	var s string
-	if json.Unmarshal(b.members[name], &s) == nil {
-		if s == "" {
+	if json.Unmarshal(b.members[name], &port.Name) == nil {
+		if port.Name == "" {
 			b.fail("local_port: must not be empty")
 		}
-		return s
+		return port, evi
 	}
 	var o struct {
-		LinuxIf *string         `json:"linuxif"`
-		EVPN    json.RawMessage `json:"evpn"`
+		LinuxIf *string                    `json:"linuxif"`
+		EVPN    json.RawMessage            `json:"evpn"`
+		OVS     map[string]json.RawMessage `json:"ovs"`
 	}
 	if err := json.Unmarshal(b.members[name], &o); err != nil {
 		b.fail("local_port: %s is not valid: want a device name, or an object with linuxif", b.members[name])
-		return ""
+		return port, evi
 	}
 	evpn := len(o.EVPN) > 0 && string(o.EVPN) != "null"
 	switch {
 	case evpn && detach:
+	case evpn && o.LinuxIf != nil:
+		b.fail("local_port: linuxif and evpn: want one of them")
 	case evpn:
-		b.fail("local_port: evpn: plugging an E-VPN instance into a VRF is not offered by the dataplane drivers of this node")
+		evi = b.eviPort(o.EVPN)
 	case o.LinuxIf == nil:
 		b.fail("Mandatory key is missing in local_port parameter (linuxif, or evpn)")
 	case *o.LinuxIf == "":
 		b.fail("local_port: linuxif: must not be empty")
 	default:
-		return *o.LinuxIf
+		port.Name = *o.LinuxIf
 	}
-	return ""
+	if o.OVS != nil && !detach {
+		port.OVS = b.ovsPort(o.OVS)
+	}
+	return port, evi
+}
+
+// ovsPort reads the place of a port in an Open vSwitch bridge.
+func (b *body) ovsPort(members map[string]json.RawMessage) (p dataplane.OVSPort) {
+	o := body{members: members}
+	if o.has("plugged") {
+		p.Plugged = o.boolean("plugged")
+	}
+	p.Name = o.text("port_name")
+	p.Number = uint32(o.integer("port_number", maxOVSPort))
+	p.VLAN = uint16(o.integer("vlan", maxVLAN))
+	if o.err == nil && p.Plugged && p.Name == "" && p.Number == 0 {
+		o.fail("plugged: true needs port_number or port_name")
+	}
+	if o.err != nil {
+		b.fail("local_port: ovs: %v", o.err)
+	}
+	return p
+}
+
+// eviPort reads the E-VPN instance that is a VRF's port.
+func (b *body) eviPort(raw json.RawMessage) (p vpn.EVIPort) {
+	o := body{}
+	if json.Unmarshal(raw, &o.members) != nil {
+		b.fail("local_port: evpn: %s is not valid: want an object with id", raw)
+		return p
+	}
+	o.require("id")
+	if o.err == nil {
+		p.ID, p.Device = o.id("id"), o.text("ovs_port_name")
+	}
+	if o.err != nil {
+		b.fail("local_port: evpn: %v", o.err)
+	}
+	return p
+}
+
+// fallback reads where traffic without route goes; nil when absent or empty.
+func (b *body) fallback() *vpn.Fallback {
+	raw := b.object("fallback")
+	if b.err != nil || raw == nil || b.empty("fallback") {
+		return nil
+	}
+	o := body{}
+	if json.Unmarshal(raw, &o.members) != nil {
+		b.fail("fallback: %s is not valid: want an object", raw)
+		return nil
+	}
+	o.require("src_mac", "dst_mac", "ovs_port_number")
+	f := &vpn.Fallback{Text: raw}
+	if o.err == nil {
+		f.Source, f.MAC = o.mac("src_mac"), o.mac("dst_mac")
+		f.Port = uint32(o.integer("ovs_port_number", maxOVSPort))
+	}
+	if o.err != nil {
+		b.fail("fallback: %v", o.err)
+	}
+	return f
 }
 
 // vpnType reads vpn_type, which is checked before all else.
@@ -305,6 +374,18 @@ func (b *body) direction() dataplane.Direction {
 	return d
 }
 
+// advertiseAs reads how a VRF's prefixes are announced; "" when absent.
+func (b *body) advertiseAs() vpn.Advertise {
+	if !b.has("advertise_as") {
+		return ""
+	}
+	as := vpn.Advertise(b.text("advertise_as"))
+	if as != vpn.AsVPN && as != vpn.AsEVPN && as != vpn.AsBoth {
+		b.fail("advertise_as: %s is not valid: want %s, %s or %s", b.members["advertise_as"], vpn.AsVPN, vpn.AsEVPN, vpn.AsBoth)
+	}
+	return as
+}
+
 // attachment reads the body of an attach. The order of the checks is that of
 // the original, since the first fault makes the text.
 func (b *body) attachment() (vpn.Attachment, error) {
@@ -321,17 +402,22 @@ func (b *body) attachment() (vpn.Attachment, error) {
 	}
 	a.InstanceID = b.id("vpn_instance_id")
 	a.Imports, a.Exports = b.targets("import_rt"), b.targets("export_rt")
-	a.Port = b.localPort(false)
+	port, evi := b.localPort(false)
+	a.Port, a.OVS, a.EVI = port.Name, port.OVS, evi
+	if evi.ID != "" && a.Type != dataplane.IPVPN {
+		b.fail("local_port: evpn: an E-VPN instance is plugged into an IP VPN: want vpn_type ipvpn")
+	}
 	a.MAC, a.IP = b.mac("mac_address"), b.prefix("ip_address")
 	a.AdvertiseSubnet = b.boolean("advertise_subnet")
 	a.Direction = b.direction()
 	a.Gateway = b.prefix("gateway_ip").Addr()
 	a.VNI = uint32(b.integer("vni", vpn.MaxVNI))
+	a.AdvertiseAs = b.advertiseAs()
 	a.LocalPref = uint32(b.integer("local_pref", 1<<32-1))
 	a.HashOrder = uint32(b.integer("lb_consistent_hash_order", 1<<32-1))
 	a.Bridge = b.text("linuxbr")
 	a.Description, a.InstanceDescription = b.raw("description"), b.raw("instance_description")
-	a.Fallback = b.object("fallback")
+	a.Fallback = b.fallback()
 	for _, name := range []string{"readvertise", "attract_traffic"} {
 		if !b.empty(name) {
 			b.fail("%s: not offered by the dataplane drivers of this node", name)

@@ -18,6 +18,7 @@ func FuzzAttachBody(f *testing.F) {
 		evpnBody().with("vpn_instance_id", "a/.. b"), evpnBody().with("description", []any{members{"a": nil}}),
 		ipvpnBody().with("advertise_subnet", true).with("ip_address", "192.0.2.5/24").with("direction", "from-port"),
 		ipvpnBody().with("gateway_ip", "2001:db8::1").with("local_pref", 4294967295), ipvpnBody().with("readvertise", members{}),
+		ipvpnBody().with("advertise_as", "both").with("vni", 17), ipvpnBody().with("advertise_as", "vpn"), evpnBody().with("advertise_as", "evpn"),
 		evpnBody().with("import_rt", "1:1,, 70000:2,1.2.3.4:5"), ipvpnBody().with("local_port", members{"evpn": nil}),
 	} {
 		b, err := json.Marshal(m)
@@ -30,6 +31,7 @@ func FuzzAttachBody(f *testing.F) {
 	f.Add(`{"vpn_type":"evpn","vpn_type":null}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		s := newServer(t)
+		s.overVXLAN()
 		before := s.tree() + s.plane.String()
 		w := s.post("/attach_localport", body)
 		switch w.Code {

@@ -29,6 +29,8 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/fake"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
@@ -107,6 +109,13 @@ func newServerWith(tb testing.TB, change func(*speaker.Config), peers ...string)
 	go func() { defer close(done); n.Manager.Run(ctx) }()
 	tb.Cleanup(func() { cancel(); <-done })
 	return s
+}
+
+// overVXLAN has the driver of VRFs route packets that come in VXLAN. It is called
+// before there are any.
+func (s *server) overVXLAN() {
+	caps := &s.Reconciler.Driver(dataplane.IPVPN).(*fake.Driver).Caps
+	caps.Encaps, caps.RouterMAC = append(caps.Encaps, encap.VXLAN), ethernet.MAC{0, 0, 0x5e, 0, 0x53, 1}
 }
 
 // call makes a request without a network.

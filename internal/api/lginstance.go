@@ -37,7 +37,7 @@ func (s *Server) instance(i *vpn.Instance) any {
 	kind := "EVI"
 	var o object
 	if i.Type == dataplane.EVPN {
-		o = append(o, member{"gateway_port", nil})
+		o = append(o, member{"gateway_port", s.gatewayPort(snap)})
 	} else {
 		kind = "VRF"
 	}
@@ -49,7 +49,7 @@ func (s *Server) instance(i *vpn.Instance) any {
 	if i.Gateway.IsValid() {
 		gateway = i.Gateway.String()
 	}
-	return append(o,
+	o = append(o,
 		member{"instance_type", kind},
 		member{"external_instance_id", i.ID},
 		member{"description", rawOrNil(snap.Description)},
@@ -61,12 +61,37 @@ func (s *Server) instance(i *vpn.Instance) any {
 		member{"ports", subtree(func() any { return portsOf(i.Snapshot()) })},
 		member{"readvertise", object{}},
 		member{"attract_traffic", object{}},
-		member{"fallback", rawOrNil(snap.Fallback)},
+		member{"fallback", fallbackOrNil(snap.Fallback)},
 		member{"received_routes", subtree(func() any { return tableRoutes(i, func(t rib.TablePaths) []rib.Path { return t.Received }) })},
 		member{"best_routes", subtree(func() any { return tableRoutes(i, func(t rib.TablePaths) []rib.Path { return t.Best }) })},
 		member{"adv_routes", subtree(func() any { return routeList(i.Announced(), true) })},
 		member{"logs", subtree(func() any { return s.logs(i.ID, false) })},
 	)
+	if i.AdvertiseAs != vpn.AsVPN {
+		o = append(o, member{"advertise_as", string(i.AdvertiseAs)})
+	}
+	return o
+}
+
+// gatewayPort shows where an EVI is plugged into a VRF. The name of the device
+// stands in quotes, as clients of the original know it.
+func (s *Server) gatewayPort(snap vpn.Snapshot) any {
+	if snap.VRF == "" {
+		return nil
+	}
+	name := ""
+	if i := s.Manager.Instance(snap.VRF); i != nil {
+		name = i.Name
+	}
+	vrf := reference{[]string{"vpns", "instances", snap.VRF}, object{{"id", name}, {"external_instance_id", snap.VRF}}}
+	return object{{"interface", "'" + snap.GatewayPort + "'"}, {"ipvpn", vrf}}
+}
+
+func fallbackOrNil(f *vpn.Fallback) any {
+	if f == nil {
+		return nil
+	}
+	return f.Text
 }
 
 func rawOrNil(b json.RawMessage) any {
@@ -137,6 +162,9 @@ func (s *Server) instanceDataplane(i *vpn.Instance) any {
 			slices.Sort(lines)
 			return lines
 		})})
+	}
+	if _, ok := s.Reconciler.Driver(i.Type).(dataplane.Counting); ok {
+		o = append(o, member{"counters", subtree(func() any { return s.instanceCounters(i) })})
 	}
 	return append(o,
 		member{"driver", reference{[]string{"vpns", "dataplane", "drivers", string(i.Type)}, object{{"id", string(i.Type)}}}},

@@ -50,6 +50,9 @@ const (
 	MetricEntries            = "bagpipe_dataplane_entries"
 	MetricDataplaneChanges   = "bagpipe_dataplane_changes_total"
 	MetricProblems           = "bagpipe_dataplane_problems"
+	MetricPackets            = "bagpipe_dataplane_packets_total"
+	MetricBytes              = "bagpipe_dataplane_bytes_total"
+	MetricDropped            = "bagpipe_dataplane_dropped_packets_total"
 	MetricWarnings           = "bagpipe_log_warnings"
 	MetricLogged             = "bagpipe_log_entries_total"
 	MetricRequests           = "bagpipe_api_request_duration_seconds"
@@ -119,6 +122,9 @@ var metrics = []metric{
 	{MetricEntries, gauge, "Desired forwarding entries.", []string{"vpn_type", "kind"}},
 	{MetricDataplaneChanges, counter, "Changes of remote forwarding entries handed to dataplane drivers.", nil},
 	{MetricProblems, gauge, "Forwarding entries that are desired and not installed; the looking glass has them under vpns/dataplane/problems.", nil},
+	{MetricPackets, counter, "Packets that the dataplane driver has counted, by instance and port; only of drivers that count.", []string{"vpn_type", "vpn_instance", "port", "counter"}},
+	{MetricBytes, counter, "Octets of these packets.", []string{"vpn_type", "vpn_instance", "port", "counter"}},
+	{MetricDropped, counter, "Packets that the dataplane driver has dropped, by instance and reason; only of drivers that count.", []string{"vpn_type", "vpn_instance", "reason"}},
 
 	{MetricWarnings, gauge, "Warnings and errors kept for the looking glass, at most 100.", nil},
 	{MetricLogged, counter, "Warnings and errors logged.", nil},

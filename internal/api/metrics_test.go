@@ -87,7 +87,7 @@ func TestMetricValues(t *testing.T) {
 			{api.MetricEndpoints, []string{"vpn_type=ipvpn"}, "2"},
 			{api.MetricEntries, []string{"kind=local-mac", "vpn_type=evpn"}, "2"},
 			{api.MetricEntries, []string{"kind=mac", "vpn_type=evpn"}, "1"},
-			{api.MetricEntries, []string{"kind=prefix", "vpn_type=ipvpn"}, "1"},
+			{api.MetricEntries, []string{"kind=prefix", "vpn_type=ipvpn"}, "3"},
 			{api.MetricPaths, nil, "10"},
 			{api.MetricPathChanges, []string{"change=withdrawn"}, "0"},
 			{api.MetricProblems, nil, "0"},

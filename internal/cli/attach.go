@@ -69,6 +69,7 @@ func (t *tool) endpointCommand(use, done, preposition string, attach bool, call 
 	server.addFlags(cmd.Flags(), t.env)
 	o.addFlags(cmd.Flags(), newNames)
 	cmd.Flags().StringVar(&o.linuxBridge, "linuxbr", "", "existing Linux `bridge` that the port is in (evpn only)")
+	cmd.Flags().StringVar(&o.advertiseAs, "advertise-as", "", "announce the prefixes of a new instance as vpn, evpn (type 5) or both (ipvpn only; default: vpn)")
 	cmd.Flags().StringVar(&o.description, "description", "", "description of the endpoint")
 	cmd.Flags().StringVar(&o.instDescription, "instance-description", "", "description of the instance")
 	return cmd

@@ -54,6 +54,7 @@ type endpointOptions struct {
 	description     string
 	instDescription string
 	linuxBridge     string
+	advertiseAs     string
 }
 
 // addFlags registers the options that the old and the new command have.
@@ -214,6 +215,10 @@ func (o *endpointOptions) checkTraffic() error {
 	switch {
 	case o.direction != client.Both && o.direction != client.ToPort && o.direction != client.FromPort:
 		return usagef("--direction must be to-port, from-port or both, not %q", o.direction)
+	case o.advertiseAs != "" && o.vpnType != client.IPVPN:
+		return usagef("--advertise-as is for ipvpn only")
+	case o.advertiseAs != "" && o.advertiseAs != client.AsVPN && o.advertiseAs != client.AsEVPN && o.advertiseAs != client.AsBoth:
+		return usagef("--advertise-as must be vpn, evpn or both, not %q", o.advertiseAs)
 	case o.subnet && o.singleton:
 		return usagef("--advertise-singleton and --advertise-subnet exclude each other")
 	case len(o.redirect) > 0 && !classified:
@@ -238,7 +243,7 @@ func (o *endpointOptions) request(port client.LocalPort) client.AttachRequest {
 		ImportRT:  append(append([]string{}, o.rt...), o.importRT...),
 		ExportRT:  append(append([]string{}, o.rt...), o.exportRT...),
 		Direction: o.direction, AdvertiseSubnet: o.subnet,
-		VNI: o.vni, LocalPref: o.localPref, LBConsistentHashOrder: o.lbOrder,
+		VNI: o.vni, AdvertiseAs: o.advertiseAs, LocalPref: o.localPref, LBConsistentHashOrder: o.lbOrder,
 		LinuxBridge: o.linuxBridge,
 	}
 	if o.description != "" {

@@ -69,7 +69,7 @@ func compact(e *Entry) (k key, v value, more []NextHop) {
 	if nh.Addr.Is6() {
 		v.how |= howIPv6
 	}
-	if len(e.NextHops) > 1 || nh.Order != 0 || nh.Label != v.labelOf() || nh.Encap > howEncap {
+	if len(e.NextHops) > 1 || nh.Order != 0 || !nh.RouterMAC.IsZero() || nh.Label != v.labelOf() || nh.Encap > howEncap {
 		more = e.NextHops
 	}
 	return k, v, more

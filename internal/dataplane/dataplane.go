@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
@@ -36,6 +37,9 @@ const (
 	EVPN  VPNType = "evpn"
 	IPVPN VPNType = "ipvpn"
 )
+
+// GatewayMAC is the MAC address of the gateways of all VRFs, on all nodes.
+var GatewayMAC = ethernet.MAC{0x00, 0x00, 0x5e, 0x00, 0x43, 0x64}
 
 // Direction says which way an endpoint's traffic may go, with the names of
 // the REST API.
@@ -51,10 +55,12 @@ const (
 // Capabilities tells what a driver can do. They decide what is announced and
 // what a request may ask for.
 type Capabilities struct {
-	// Encaps are the encapsulations announced with our routes.
+	// Encaps are the encapsulations announced with our routes, best first.
 	Encaps []encap.Type
 	// AcceptDefault is set when a route without encapsulation community can be used.
 	AcceptDefault bool
+	// DefaultEncap is used for such a route; the first of Encaps when zero.
+	DefaultEncap encap.Type
 	// ECMP is set when a prefix may have several next hops.
 	ECMP bool
 	// Directions an endpoint may ask for.
@@ -63,6 +69,20 @@ type Capabilities struct {
 	ExistingBridge bool
 	// IPv6Underlay is set when next hops may be IPv6 addresses.
 	IPv6Underlay bool
+	// IPv4Only is set when a VRF carries no IPv6.
+	IPv4Only bool
+	// OVSPorts is set when a port may be one of an Open vSwitch bridge ("local_port.ovs").
+	OVSPorts bool
+	// Fallback is set when traffic without route can be sent elsewhere ("fallback").
+	Fallback bool
+	// BridgePorts is set when a VRF can have the bridge of an E-VPN instance itself as a
+	// port, and needs no pair of devices to meet it.
+	BridgePorts bool
+	// LabelPerFamily is set when a label may stand for IPv4 or for IPv6 endpoints only.
+	LabelPerFamily bool
+	// RouterMAC is the node's MAC address in EVPN type 5 routes (RFC 9135 §5.1); zero
+	// when the driver carries no VRF over VXLAN that way.
+	RouterMAC ethernet.MAC
 }
 
 // Instance is what a driver must know to make room for a VPN instance.
@@ -74,8 +94,12 @@ type Instance struct {
 	Type VPNType
 	// VNI is the instance's VNI or dataplane id, 1..16777215.
 	VNI uint32
-	// Gateway is the address that a VRF answers for, or invalid.
+	// Gateway is the address that a VRF was created with, and the length of its first
+	// endpoint's subnet: within it, TTLs are left alone. Or invalid.
 	Gateway netip.Prefix
+	// L3VNI is set when traffic of a VRF also arrives in VXLAN with VNI, for any of its
+	// local prefixes (RFC 9136 §4.4.1).
+	L3VNI bool
 	// Bridge names an existing bridge to use, or is empty.
 	Bridge string
 }
@@ -85,7 +109,8 @@ type Kind uint8
 
 // Kinds of entries.
 const (
-	// LocalPort attaches device Port to the instance. Key: Port.
+	// LocalPort attaches device Port to the instance. Direction says whether traffic
+	// goes from it, to it, or both; OVS how it is reached in an Open vSwitch bridge. Key: Port.
 	LocalPort Kind = iota + 1
 	// LocalMAC binds MAC to local device Port. Key: MAC.
 	LocalMAC
@@ -97,8 +122,15 @@ const (
 	Flood
 	// Prefix routes Prefix to NextHops. Key: Prefix.
 	Prefix
-	// LocalPrefix routes traffic that arrives with Label to IP at MAC behind device Port. Key: Label and IP.
+	// LocalPrefix is an endpoint of a VRF, IP at MAC behind device Port: traffic that
+	// arrives with Label goes there, as does traffic routed by a Prefix whose next hop is
+	// this node with that label. Prefix is what the endpoint may send from and is
+	// announced with. The instance answers ARP, ND and ping for Gateway, if valid. Key:
+	// Label and IP.
 	LocalPrefix
+	// Fallback sends traffic of a VRF that has no route to OVS.Number, with VLAN OVS.VLAN,
+	// to MAC from Source. Key: none, there is one.
+	Fallback
 	// Whole is the instance itself: what Open makes. Only a Problem has such an entry.
 	Whole
 )
@@ -106,7 +138,7 @@ const (
 var kindNames = [...]string{
 	LocalPort: "port", LocalMAC: "local-mac", RemoteMAC: "mac", Neighbour: "neigh",
 	Flood: "flood", Prefix: "prefix", LocalPrefix: "local-prefix",
-	Whole: "instance",
+	Fallback: "fallback", Whole: "instance",
 }
 
 // String returns a short lower-case name such as "mac", used in logs and metrics.
@@ -127,19 +159,68 @@ type NextHop struct {
 	Encap encap.Type
 	// Order is the consistent-hash sort order of the route, 0 when absent.
 	Order uint32
+	// RouterMAC is where inner Ethernet frames go that carry a VRF's packets in VXLAN
+	// (RFC 9136 §4.4.1); zero for routes that name none.
+	RouterMAC ethernet.MAC
 }
 
-// String returns "addr/label/encap".
-func (n NextHop) String() string { return fmt.Sprintf("%s/%d/%s", n.Addr, n.Label, n.Encap) }
+// String returns "addr/label/encap", with the router's MAC when there is one.
+func (n NextHop) String() string {
+	s := fmt.Sprintf("%s/%d/%s", n.Addr, n.Label, n.Encap)
+	if !n.RouterMAC.IsZero() {
+		s += "/" + n.RouterMAC.String()
+	}
+	return s
+}
+
+// OVSPort says where a port is in an Open vSwitch bridge; zero for one that is not.
+type OVSPort struct {
+	// Plugged is set when others have put the port into the bridge and will take it out.
+	Plugged bool
+	// Name is that of the interface, or empty.
+	Name string
+	// Number is the OpenFlow port number, 0 when it is to be looked up by name.
+	Number uint32
+	// VLAN is the tag of the port's traffic in the bridge, 0 for none.
+	VLAN uint16
+}
+
+// String returns the members that are set, e.g. "port 3 vlan 7".
+func (p OVSPort) String() string {
+	var out []string
+	if p.Name != "" {
+		out = append(out, p.Name)
+	}
+	if p.Number != 0 {
+		out = append(out, fmt.Sprintf("port %d", p.Number))
+	}
+	if p.VLAN != 0 {
+		out = append(out, fmt.Sprintf("vlan %d", p.VLAN))
+	}
+	if p.Plugged {
+		out = append(out, "plugged")
+	}
+	return strings.Join(out, " ")
+}
+
+// Port is a port as a request names it.
+type Port struct {
+	// Name is the device, or a label for what OVS says.
+	Name string
+	OVS  OVSPort
+}
 
 // Entry is one piece of forwarding state. Which members are used depends on
 // Kind; all others are zero.
 type Entry struct {
 	Kind      Kind
 	Port      string
+	OVS       OVSPort
 	MAC       ethernet.MAC
+	Source    ethernet.MAC
 	IP        netip.Addr
 	Prefix    netip.Prefix
+	Gateway   netip.Addr
 	Label     uint32
 	Direction Direction
 	NextHops  []NextHop
@@ -147,7 +228,8 @@ type Entry struct {
 
 // Equal tells whether two entries have the same key and value.
 func (e Entry) Equal(o Entry) bool {
-	if e.Kind != o.Kind || e.Port != o.Port || e.MAC != o.MAC || e.IP != o.IP || e.Prefix != o.Prefix ||
+	if e.Kind != o.Kind || e.Port != o.Port || e.OVS != o.OVS || e.MAC != o.MAC || e.Source != o.Source ||
+		e.IP != o.IP || e.Prefix != o.Prefix || e.Gateway != o.Gateway ||
 		e.Label != o.Label || e.Direction != o.Direction || len(e.NextHops) != len(o.NextHops) {
 		return false
 	}
@@ -165,14 +247,23 @@ func (e Entry) String() string {
 	if e.Port != "" {
 		s += " dev " + e.Port
 	}
+	if e.OVS != (OVSPort{}) {
+		s += " ovs " + e.OVS.String()
+	}
 	if !e.MAC.IsZero() {
 		s += " " + e.MAC.String()
+	}
+	if !e.Source.IsZero() {
+		s += " from " + e.Source.String()
 	}
 	if e.IP.IsValid() {
 		s += " ip " + e.IP.String()
 	}
 	if e.Prefix.IsValid() {
 		s += " " + e.Prefix.String()
+	}
+	if e.Gateway.IsValid() {
+		s += " gateway " + e.Gateway.String()
 	}
 	if e.Label != 0 {
 		s += fmt.Sprintf(" label %d", e.Label)
@@ -202,6 +293,31 @@ func (c Change) String() string {
 		return "- " + c.Entry.String()
 	}
 	return "+ " + c.Entry.String()
+}
+
+// Counter is a number of packets that a driver has counted. It never decreases while
+// its port or instance is there, but starts from zero with a new driver.
+type Counter struct {
+	// Instance is the Instance.ID, Port the device; one of them may be empty.
+	Instance, Port string
+	// Name says what was counted: "received" from a port, "sent" to it, or why a
+	// packet was dropped.
+	Name           string
+	Dropped        bool
+	Packets, Bytes uint64
+}
+
+// Counting is implemented by drivers that count packets.
+type Counting interface {
+	// Counters returns all counters, by instance, port and name.
+	Counters(ctx context.Context) ([]Counter, error)
+}
+
+// Bridging is implemented by handles of E-VPN instances whose bridge a VRF can meet:
+// by a port of it, or by LocalPort and LocalMAC entries that name the bridge itself.
+type Bridging interface {
+	// Bridge returns the name of the bridge device and the MTU of the instance.
+	Bridge() (name string, mtu int)
 }
 
 // Drift is what others took from an open instance.
@@ -240,7 +356,7 @@ type Driver interface {
 	Capabilities() Capabilities
 	// Check refuses with an *InputError what a client asks in vain: an instance
 	// that Open, or a port of it that Apply would not take. It changes nothing.
-	Check(ctx context.Context, inst Instance, port string) error
+	Check(ctx context.Context, inst Instance, port Port) error
 	// Open makes room for an instance, or adopts what an earlier run left for
 	// the same Instance.ID. On error nothing new is left behind.
 	Open(ctx context.Context, inst Instance) (Handle, error)

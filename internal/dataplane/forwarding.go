@@ -239,6 +239,17 @@ func (f *Forwarding) Desired() map[Kind]int {
 	return m
 }
 
+// Bridge returns the bridge of an E-VPN instance that a VRF can meet, if there is one.
+func (f *Forwarding) Bridge() (name string, mtu int, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, ok := f.handle.(Bridging)
+	if ok {
+		name, mtu = b.Bridge()
+	}
+	return name, mtu, ok
+}
+
 // Describe returns the driver's members of the instance for the looking glass.
 func (f *Forwarding) Describe() []Member {
 	f.mu.Lock()

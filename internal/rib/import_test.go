@@ -11,6 +11,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
 // prefixes drains a table and returns the keys that have paths and those that
@@ -28,26 +29,26 @@ func prefixes(table *Table) (added, gone []string) {
 	return added, gone
 }
 
-func TestOwnRoutesAreNotImported(t *testing.T) {
+func TestOwnRoutesOfAnEVIAreNotImported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Local, Local, Peer)
 	route := func(n byte) wire.Route {
-		return wire.Route{NLRI: wire.VPNRoute(rd(0, n), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, n}), 32))}
+		return wire.Route{NLRI: wire.MACIPRoute(rd(0, n), ethernet.MAC{2, 0, 0, 0, 0, n}, netip.Addr{})}
 	}
 	for i := range 3 {
 		w.put(i, route(byte(i)), via(pe1, 100))
 	}
-	table := w.rib.NewTable(TableConfig{View: VRF, Source: w.sources[0].id})
+	table := w.rib.NewTable(TableConfig{View: EVI, Source: w.sources[0].id})
 	table.SetImports(onlyRT1)
 	added, _ := prefixes(table)
-	if diff := gocmp.Diff([]string{"prefix 10.0.0.1/32", "prefix 10.0.0.2/32"}, added); diff != "" {
+	if diff := gocmp.Diff([]string{"mac 02:00:00:00:00:01", "mac 02:00:00:00:00:02"}, added); diff != "" {
 		t.Errorf("imported when there before (-want +got):\n%s", diff)
 	}
 	for i := range 3 {
 		w.put(i, route(byte(10+i)), via(pe1, 100))
 	}
 	added, _ = prefixes(table)
-	if diff := gocmp.Diff([]string{"prefix 10.0.0.11/32", "prefix 10.0.0.12/32"}, added); diff != "" {
+	if diff := gocmp.Diff([]string{"mac 02:00:00:00:00:0b", "mac 02:00:00:00:00:0c"}, added); diff != "" {
 		t.Errorf("imported when announced later (-want +got):\n%s", diff)
 	}
 }
@@ -64,7 +65,8 @@ func TestViewsTakeTheirKindsOnly(t *testing.T) {
 	for _, n := range []wire.NLRI{
 		wire.VPNRoute(rd(0, 1), netA), wire.VPNRoute(rd(0, 1), netip.MustParsePrefix("::/0")), wire.VPNRoute(rd(0, 1), netip.MustParsePrefix("0.0.0.0/0")),
 		wire.MACIPRoute(rd(0, 1), macA, hostIP), wire.IMETRoute(rd(0, 1), pe1), wire.RTCRoute(64512, rt(1)),
-		{Kind: wire.KindAD}, {Kind: wire.KindES}, {Kind: wire.KindPrefix}, {Kind: wire.KindFlowVPNv4}, {Kind: wire.KindFlowVPNv6},
+		wire.PrefixRoute(rd(0, 1), netip.MustParsePrefix("198.51.100.0/24")), wire.PrefixRoute(rd(0, 1), netip.MustParsePrefix("2001:db8::/32")),
+		{Kind: wire.KindAD}, {Kind: wire.KindES}, {Kind: wire.KindFlowVPNv4}, {Kind: wire.KindFlowVPNv6},
 	} {
 		w.put(0, wire.Route{NLRI: n}, flood)
 	}
@@ -73,7 +75,7 @@ func TestViewsTakeTheirKindsOnly(t *testing.T) {
 		t.Errorf("EVI (-want +got):\n%s", diff)
 	}
 	got = slices.Sorted(maps.Keys(best(vrf)))
-	if diff := gocmp.Diff([]string{"prefix 0.0.0.0/0", "prefix 203.0.113.0/24", "prefix ::/0"}, got); diff != "" {
+	if diff := gocmp.Diff([]string{"prefix 0.0.0.0/0", "prefix 198.51.100.0/24", "prefix 2001:db8::/32", "prefix 203.0.113.0/24", "prefix ::/0"}, got); diff != "" {
 		t.Errorf("VRF (-want +got):\n%s", diff)
 	}
 }

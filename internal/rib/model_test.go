@@ -133,8 +133,11 @@ func drawAttrs(t *rapid.T) wire.LocalAttrs {
 	return l
 }
 
-// usable is the filter of the tables: it refuses GRE.
-func usable(_ wire.Route, a *wire.Attrs) bool { return a.EncapBits&encap.GRE.Bit() == 0 }
+// usable is the filter of the tables: it refuses GRE, and type 5 routes that have
+// to be resolved.
+func usable(r wire.Route, a *wire.Attrs) bool {
+	return a.EncapBits&encap.GRE.Bit() == 0 && !r.Recursive()
+}
 
 // drawRoute draws a route. Sources never share a route distinguisher when they
 // are local, as instances do not.
@@ -145,7 +148,7 @@ func drawRoute(t *rapid.T, s worldSource) wire.Route {
 	}
 	r := wire.Route{Label: rapid.SampledFrom([]uint32{16<<4 | 1, 17<<4 | 1}).Draw(t, "label")}
 	d := rd(owner, rapid.ByteRange(1, 2).Draw(t, "RD"))
-	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	switch rapid.IntRange(0, 12).Draw(t, "kind") {
 	case 0, 1, 2:
 		r.NLRI = wire.VPNRoute(d, rapid.SampledFrom(somePrefixes).Draw(t, "prefix"))
 		r.MultiLabel = rapid.IntRange(0, 5).Draw(t, "labels") == 0
@@ -159,6 +162,11 @@ func drawRoute(t *rapid.T, s worldSource) wire.Route {
 		r.Label = 0
 		r.Raw = []byte{3, 0x81, rapid.ByteRange(1, 3).Draw(t, "protocol")}
 		r.NLRI = wire.NLRI{Kind: wire.KindFlowVPNv4, RD: d, Addr: [16]byte{r.Raw[2]}}
+	case 10, 11, 12:
+		r.NLRI = wire.PrefixRoute(d, rapid.SampledFrom(somePrefixes).Draw(t, "type 5 prefix"))
+		if gw := rapid.ByteRange(0, 8).Draw(t, "gateway"); gw < 3 {
+			r.Raw = []byte{gw}
+		}
 	}
 	return r
 }
@@ -174,6 +182,9 @@ func (w *world) drawBatch(t *rapid.T, s worldSource) {
 			if have := w.of(s); len(have) > 0 {
 				r := rapid.SampledFrom(have).Draw(t, "route")
 				r.Label ^= rapid.SampledFrom([]uint32{0, 1 << 8}).Draw(t, "other label")
+				if r.NLRI.Kind == wire.KindPrefix && rapid.Bool().Draw(t, "other gateway") {
+					r.Raw = map[bool][]byte{true: {1, 2}}[r.Raw == nil]
+				}
 				w.announce(&b, s, r, drawAttrs(t))
 			}
 		default:

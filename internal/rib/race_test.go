@@ -106,11 +106,13 @@ func churn(r *RIB, s worldSource, rounds int) {
 			b.Hold(set)
 			b.Announce(wire.Route{NLRI: wire.VPNRoute(rd(s.id, j), netA)}, set)
 			b.Announce(wire.Route{NLRI: wire.MACIPRoute(rd(s.id, j), macA, hostIP)}, set)
+			b.Announce(wire.Route{NLRI: wire.PrefixRoute(rd(s.id, j), netA), Raw: [][]byte{nil, {j}}[i%2]}, set)
 			if s.kind == Peer {
 				b.Announce(wire.Route{NLRI: wire.RTCRoute(64512, rt(j))}, set)
 			}
 			if i%3 == 0 {
 				b.Withdraw(wire.VPNRoute(rd(s.id, j), netA))
+				b.Withdraw(wire.PrefixRoute(rd(s.id, j), netA))
 				b.Withdraw(wire.RTCRoute(64512, rt(j)))
 			}
 		}

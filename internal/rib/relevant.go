@@ -13,17 +13,19 @@ func (v View) families() []wire.Family {
 	if v == EVI {
 		return []wire.Family{wire.EVPN}
 	}
-	return []wire.Family{wire.VPNv4, wire.VPNv6}
+	return []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}
 }
 
-// viewsOf returns the views, as bits, whose tables take routes of a kind.
-func viewsOf(k wire.Kind) (bits uint8) {
-	for _, v := range []View{EVI, VRF} {
-		if slices.Contains(v.families(), k.Family()) {
-			bits |= 1 << v
-		}
+// viewsOf returns the views, as bits, whose tables take routes of a kind. Of EVPN,
+// a VRF takes type 5 and an EVI the others.
+func viewsOf(k wire.Kind) uint8 {
+	switch {
+	case k == wire.KindPrefix, k == wire.KindVPNv4, k == wire.KindVPNv6:
+		return 1 << VRF
+	case k.Family() == wire.EVPN:
+		return 1 << EVI
 	}
-	return bits
+	return 0
 }
 
 // KeepRelevant makes the RIB keep of a peer's routes only those that a table

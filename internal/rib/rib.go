@@ -3,6 +3,7 @@
 package rib
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"sync"
@@ -33,6 +34,7 @@ type source struct {
 	counts   kindCounts
 	stale    kindCounts // of them, those that are not fresh
 	exporter *Exporter  // of a peer, for its RTC routes
+	own      *Table     // of a VRF, which takes its own routes whatever their RTs
 	used     bool
 	// ask is set for a peer whose irrelevant routes are not kept.
 	ask func(wire.Family)
@@ -59,7 +61,7 @@ type RIB struct {
 
 	mu        sync.Mutex
 	paths     *slab.Slab[pathKey, path]
-	raw       map[uint32][]byte // octets of opaque NLRIs, by path position
+	raw       map[uint32][]byte // Route.Raw, by path position
 	live      []*Set            // by Set.id
 	dying     []*Set            // may have lost their last path
 	byRT      map[wire.RT]*target
@@ -177,25 +179,33 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 	}
 	pos, added := r.paths.Add(pathKey{src, route.NLRI})
 	p := r.paths.At(pos)
-	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel {
+	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel && r.sameRaw(pos, route) {
 		r.setStale(src, route.NLRI, p, Fresh)
 		return
 	}
 	r.stats.Announced++
 	if added {
 		r.count(src, route.NLRI, 1)
-		if route.Raw != nil {
-			r.raw[pos] = slices.Clone(route.Raw)
-		}
 	} else {
-		r.unlinkTables(pos, route.NLRI, r.live[p.set])
+		r.unlinkTables(src, pos, route.NLRI, r.live[p.set])
 		r.leaveSet(pos, p)
 	}
 	r.setStale(src, route.NLRI, p, Fresh)
 	p.label, p.multiLabel = route.Label, route.MultiLabel
+	if route.Raw != nil {
+		r.raw[pos] = slices.Clone(route.Raw)
+	} else if route.NLRI.Kind == wire.KindPrefix {
+		delete(r.raw, pos)
+	}
 	r.joinSet(pos, p, set)
 	r.linkTables(src, pos, route.NLRI, set)
 	r.changed(src, route.NLRI, pos, added)
+}
+
+// sameRaw tells whether the path at a position has these octets. Those of an
+// opaque NLRI are the same whenever the NLRI is.
+func (r *RIB) sameRaw(pos uint32, route wire.Route) bool {
+	return route.NLRI.Kind != wire.KindPrefix || bytes.Equal(r.raw[pos], route.Raw)
 }
 
 // withdraw removes one path; one that is not there is ignored.
@@ -210,7 +220,7 @@ func (r *RIB) withdrawAt(src SourceID, n wire.NLRI, pos uint32) {
 	r.stats.Withdrawn++
 	p := r.paths.At(pos)
 	r.setStale(src, n, p, Fresh)
-	r.unlinkTables(pos, n, r.live[p.set])
+	r.unlinkTables(src, pos, n, r.live[p.set])
 	r.leaveSet(pos, p)
 	delete(r.raw, pos)
 	r.count(src, n, -1)
@@ -343,18 +353,27 @@ func (r *RIB) dropTarget(rt wire.RT, t *target) {
 	}
 }
 
-// linkTables makes a path a candidate in the tables that import its set.
+// linkTables makes a path a candidate in the tables that import its set, and in
+// that of the VRF it comes from.
 func (r *RIB) linkTables(src SourceID, pos uint32, n wire.NLRI, set *Set) {
 	for _, t := range set.tables {
 		if t.source != src {
 			t.link(pos, n, set)
 		}
 	}
+	if own := r.sources[src].own; own != nil {
+		own.link(pos, n, set)
+	}
 }
 
-func (r *RIB) unlinkTables(pos uint32, n wire.NLRI, set *Set) {
+func (r *RIB) unlinkTables(src SourceID, pos uint32, n wire.NLRI, set *Set) {
 	for _, t := range set.tables {
-		t.unlink(pos, n, set)
+		if t.source != src {
+			t.unlink(pos, n, set)
+		}
+	}
+	if own := r.sources[src].own; own != nil {
+		own.unlink(pos, n, set)
 	}
 }
 

@@ -19,6 +19,8 @@ type Path struct {
 	Source string
 	Kind   SourceKind
 	Stale  Staleness
+	// Own is set for the VRF's own route, in its table.
+	Own bool
 }
 
 // lastResort tells whether a path is to be used only where there is no other
@@ -79,12 +81,13 @@ func (t *Table) Refresh(keys ...EntryKey) {
 	}
 }
 
-// best appends the best paths of an entry: LOCAL_PREF, then for MACs the
-// mobility rules, then all of them with ECMP, else one.
+// best appends the best paths of an entry: those that prefer puts first, all of
+// them with ECMP, else one.
 func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 	t.chosen = t.chosen[:0]
 	t.links.each(e.head, func(pos uint32) {
 		c := candidate{pos: pos, path: t.rib.path(pos)}
+		c.path.Own = t.owns(pos)
 		if t.Usable == nil || t.Usable(c.path.Route, c.path.Attrs) {
 			t.keep(key, c)
 		}
@@ -119,8 +122,9 @@ func (t *Table) keep(key EntryKey, c candidate) {
 }
 
 // prefer returns a positive number when a is better than b, 0 when equal. After
-// long-lived stale paths, LOCAL_PREF comes first, as in the original; for MACs
-// then the sticky flag and the mobility sequence number (RFC 7432 §15).
+// long-lived stale paths, LOCAL_PREF comes first, as in the original; then what is
+// local; for prefixes then VPN before EVPN type 5 routes, which are not mixed; for MACs
+// the sticky flag and the mobility sequence number (RFC 7432 §15).
 func prefer(key EntryKey, pa, pb *Path) int {
 	if last := pa.lastResort(); last != pb.lastResort() {
 		if last {
@@ -132,7 +136,16 @@ func prefer(key EntryKey, pa, pb *Path) int {
 	if d := cmp.Compare(a.LocalPref, b.LocalPref); d != 0 {
 		return d
 	}
-	if key.Kind != EntryMAC && key.Kind != EntryIP {
+	if pa.Own != pb.Own {
+		if pa.Own {
+			return 1
+		}
+		return -1
+	}
+	if key.Kind == EntryPrefix {
+		return cmp.Compare(kindRank(pa.NLRI.Kind), kindRank(pb.NLRI.Kind))
+	}
+	if key.Kind == EntryFlood {
 		return 0
 	}
 	if a.Sticky != b.Sticky {
@@ -142,6 +155,13 @@ func prefer(key EntryKey, pa, pb *Path) int {
 		return -1
 	}
 	return cmp.Compare(a.MobilitySeq, b.MobilitySeq)
+}
+
+func kindRank(k wire.Kind) int {
+	if k == wire.KindPrefix {
+		return 0
+	}
+	return 1
 }
 
 // one breaks the tie among equal paths. For MACs the lowest next hop wins, on
@@ -183,6 +203,11 @@ func compareStable(a, b candidate) int {
 		cmp.Compare(a.path.NLRI.Tag, b.path.NLRI.Tag),
 		cmp.Compare(a.path.Source, b.path.Source),
 	)
+}
+
+// owns tells whether the route at a position is the VRF's own.
+func (t *Table) owns(pos uint32) bool {
+	return t.View == VRF && t.rib.paths.Key(pos).source == t.source
 }
 
 // path returns the route at a position.

@@ -19,7 +19,7 @@ type View uint8
 const (
 	// EVI takes EVPN types 2 and 3.
 	EVI View = iota
-	// VRF takes VPNv4 and VPNv6 routes.
+	// VRF takes VPNv4 and VPNv6 routes, and EVPN type 5.
 	VRF
 )
 
@@ -34,7 +34,7 @@ const (
 	EntryIP
 	// EntryFlood is a flood destination: all type 3 routes with that tunnel end and VNI. Key: Addr, Bits, Label.
 	EntryFlood
-	// EntryPrefix is a prefix: all VPN routes with it, whatever the RD. Key: Addr, Bits, V6.
+	// EntryPrefix is a prefix: all VPN and EVPN type 5 routes with it, whatever the RD. Key: Addr, Bits, V6.
 	EntryPrefix
 )
 
@@ -101,10 +101,12 @@ func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
 			binary.BigEndian.PutUint32(k.id[2:], p.Label)
 			keys = append(keys, k)
 		}
-	case v == VRF && n.Kind == wire.KindVPNv4:
-		keys = append(keys, EntryKey{Kind: EntryPrefix, Bits: n.Bits, addr: n.Addr})
-	case v == VRF && n.Kind == wire.KindVPNv6:
-		keys = append(keys, EntryKey{Kind: EntryPrefix, Bits: n.Bits, id: ethernet.MAC{1}, addr: n.Addr})
+	case v == VRF && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
+		k := EntryKey{Kind: EntryPrefix, Bits: n.Bits, addr: n.Addr}
+		if n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix && n.IP().Is6() {
+			k.id[0] = 1
+		}
+		keys = append(keys, k)
 	}
 	return keys
 }
@@ -112,7 +114,8 @@ func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
 // TableConfig describes a table.
 type TableConfig struct {
 	View View
-	// Source is the instance's own source: its routes are not imported.
+	// Source is the instance's own source. An EVI does not import its own routes; a
+	// VRF always has them, whatever their route targets.
 	Source SourceID
 	// ECMP lets all equally good paths be best together; else there is one.
 	ECMP bool
@@ -238,9 +241,18 @@ func (b *bitmap) set(n uint32) bool {
 
 func (b bitmap) clear(n uint32) { b[n/64] &^= 1 << (n % 64) }
 
-// NewTable makes a table that imports nothing yet.
+// NewTable makes a table that imports nothing yet. That of a VRF is made before the
+// first route of its source.
 func (r *RIB) NewTable(c TableConfig) *Table {
-	return &Table{TableConfig: c, rib: r, source: c.Source, imports: map[wire.RT]struct{}{}, entries: slab.New[EntryKey, entry]()}
+	t := &Table{TableConfig: c, rib: r, source: c.Source, imports: map[wire.RT]struct{}{}, entries: slab.New[EntryKey, entry]()}
+	if c.View == VRF {
+		r.mu.Lock()
+		if int(c.Source) < len(r.sources) {
+			r.sources[c.Source].own = t
+		}
+		r.mu.Unlock()
+	}
+	return t
 }
 
 // SetImports replaces the route targets that the table imports.
@@ -307,7 +319,7 @@ func (t *Table) importsRT(rt wire.RT) bool {
 	return ok
 }
 
-// eachPath calls f for each path of a set that is not the table's own.
+// eachPath calls f for each path of a set that did not come from the table's own instance.
 func (t *Table) eachPath(set *Set, f func(uint32, wire.NLRI, *Set)) {
 	for at := set.paths; at != 0; {
 		pos := at - 1
@@ -363,5 +375,6 @@ func (t *Table) mark(at uint32) {
 	}
 }
 
-// Close ends the table: it imports nothing any more.
+// Close ends the table: it imports nothing any more. A VRF's own routes go with
+// their withdrawal.
 func (t *Table) Close() { t.SetImports(nil) }

@@ -54,6 +54,16 @@ func pathText(p Path) string {
 		p.Attrs.LocalPref, p.Attrs.MobilitySeq, p.Attrs.Sticky, p.Attrs.NextHop, p.Attrs.Raw)
 }
 
+// pathTexts renders paths in the order of their texts.
+func pathTexts(paths []Path) []string {
+	out := []string{}
+	for _, p := range paths {
+		out = append(out, fmt.Sprintf("%s raw %x own %v", pathText(p), p.Raw, p.Own))
+	}
+	slices.Sort(out)
+	return out
+}
+
 // take drains the table, or takes once.
 func (wt *worldTable) take(limit int, drain bool) {
 	var s Selections
@@ -75,7 +85,7 @@ func (wt *worldTable) take(limit int, drain bool) {
 // modelKeys are the entries that a route belongs to, by the rules alone.
 func modelKeys(v View, n wire.NLRI, a *wire.Attrs) []string {
 	switch {
-	case v == VRF && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6):
+	case v == VRF && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
 		return []string{"prefix " + n.Prefix().String()}
 	case v == EVI && n.Kind == wire.KindMACIP:
 		keys := []string{"mac " + n.MAC.String()}
@@ -89,19 +99,28 @@ func modelKeys(v View, n wire.NLRI, a *wire.Attrs) []string {
 	return nil
 }
 
-// candidates are the usable paths of each entry of a table.
-func (w *world) candidates(wt *worldTable) map[string][]Path {
-	m := map[string][]Path{}
+// candidates are the usable paths of each entry of a table, and what others
+// announce for it, usable or not. A VRF has its own paths whatever their route
+// targets, an EVI never.
+func (w *world) candidates(wt *worldTable) (usables, received map[string][]Path) {
+	usables, received = map[string][]Path{}, map[string][]Path{}
 	for k, p := range w.paths {
-		wanted := slices.ContainsFunc(p.attrs.RTs, func(rt wire.RT) bool { return slices.Contains(wt.imports, rt) })
-		if !wanted || k.source == wt.source || !usable(p.route, p.attrs) {
+		own := k.source == wt.source
+		wanted := own && wt.View == VRF || !own && slices.ContainsFunc(p.attrs.RTs, func(rt wire.RT) bool { return slices.Contains(wt.imports, rt) })
+		if !wanted {
 			continue
 		}
+		path := Path{Route: p.route, Attrs: p.attrs, Source: w.name(k.source), Own: own}
 		for _, key := range modelKeys(wt.View, k.nlri, p.attrs) {
-			m[key] = append(m[key], Path{Route: p.route, Attrs: p.attrs, Source: w.name(k.source)})
+			if !own {
+				received[key] = append(received[key], path)
+			}
+			if usable(p.route, p.attrs) {
+				usables[key] = append(usables[key], path)
+			}
 		}
 	}
-	return m
+	return usables, received
 }
 
 // modelBest sorts the best candidates of an entry, the first being the one
@@ -110,6 +129,12 @@ func modelBest(key string, paths []Path) []Path {
 	host := strings.HasPrefix(key, "mac ") || strings.HasPrefix(key, "ip ")
 	rank := func(p Path) [3]uint64 {
 		r := [3]uint64{uint64(p.Attrs.LocalPref)}
+		if p.Own {
+			r[1] = 1
+		}
+		if p.NLRI.Kind == wire.KindVPNv4 || p.NLRI.Kind == wire.KindVPNv6 {
+			r[2] = 1
+		}
 		if host {
 			r[2] = uint64(p.Attrs.MobilitySeq)
 			if p.Attrs.Sticky {
@@ -134,7 +159,8 @@ func modelBest(key string, paths []Path) []Path {
 func (w *world) checkTable(t rapid.TB, wt *worldTable) {
 	t.Helper()
 	want := map[string][]string{}
-	for key, paths := range w.candidates(wt) {
+	usables, received := w.candidates(wt)
+	for key, paths := range usables {
 		best := modelBest(key, paths)
 		host := strings.HasPrefix(key, "mac ") || strings.HasPrefix(key, "ip ")
 		for _, p := range best {
@@ -153,8 +179,9 @@ func (w *world) checkTable(t rapid.TB, wt *worldTable) {
 	}
 	known := map[string]int{}
 	for _, e := range wt.Entries() {
-		if known[keyText(e.Key)]++; len(e.Received) == 0 {
-			t.Errorf("entry %s without paths", keyText(e.Key))
+		known[keyText(e.Key)]++
+		if diff := gocmp.Diff(pathTexts(received[keyText(e.Key)]), pathTexts(e.Received)); diff != "" {
+			t.Errorf("received for %s (-want +got):\n%s", keyText(e.Key), diff)
 		}
 		var best []string
 		for _, p := range e.Best {
@@ -164,10 +191,13 @@ func (w *world) checkTable(t rapid.TB, wt *worldTable) {
 			t.Errorf("Entries and Take differ about %s:\n%s", keyText(e.Key), diff)
 		}
 	}
-	for key := range wt.taken {
+	for key := range received {
 		if known[key] != 1 {
 			t.Errorf("entry %s listed %d times", key, known[key])
 		}
+	}
+	if len(known) != len(received) {
+		t.Errorf("%d entries listed, others announce %d", len(known), len(received))
 	}
 	if wt.waiting {
 		t.Errorf("table drained, but Dirty calls for more")

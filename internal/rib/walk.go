@@ -49,7 +49,7 @@ type TablePaths struct {
 	Best     []Path
 }
 
-// Entries returns all entries of the table that have paths, in no order, taking
+// Entries returns all entries of the table that others have paths for, in no order, taking
 // the lock for a few thousand entries at a time.
 func (t *Table) Entries() []TablePaths {
 	var out []TablePaths
@@ -58,8 +58,8 @@ func (t *Table) Entries() []TablePaths {
 		end := t.entries.End()
 		for at := from; at < from+removeChunk && at < end; at++ {
 			if t.entries.Live(at) {
-				if e := t.entries.At(at); e.head != 0 {
-					out = append(out, t.describe(at, e))
+				if tp := t.describe(at, t.entries.At(at)); len(tp.Received) > 0 {
+					out = append(out, tp)
 				}
 			}
 		}
@@ -72,7 +72,11 @@ func (t *Table) Entries() []TablePaths {
 
 func (t *Table) describe(at uint32, e *entry) TablePaths {
 	tp := TablePaths{Key: t.entries.Key(at)}
-	t.links.each(e.head, func(pos uint32) { tp.Received = append(tp.Received, t.rib.path(pos)) })
+	t.links.each(e.head, func(pos uint32) {
+		if !t.owns(pos) {
+			tp.Received = append(tp.Received, t.rib.path(pos))
+		}
+	})
 	tp.Best = t.best(tp.Key, e, nil)
 	return tp
 }

@@ -4,12 +4,11 @@ package vpn
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
-	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
@@ -28,13 +27,11 @@ func (i *Instance) attach(ctx context.Context, a Attachment) error {
 		return err
 	}
 	old := i.endpoints[keyOf(a)]
-	if err := i.fwd.Do(ctx, i.plugChanges(e, m, old)); err != nil {
+	if err := i.fwd.Do(ctx, i.plugChanges(e, m)); err != nil {
 		if old == nil || !old.ownRD {
 			i.freeRD(e)
 		}
-		if m.endpoints == 0 {
-			i.freeLabel(m)
-		}
+		i.freeUnused(m)
 		return err
 	}
 	i.commit(ctx, e, m, old)
@@ -43,6 +40,14 @@ func (i *Instance) attach(ctx context.Context, a Attachment) error {
 
 // consistent refuses an endpoint that contradicts those plugged already.
 func (i *Instance) consistent(a Attachment) error {
+	for _, e := range i.ports[a.Port] {
+		if i.Type == dataplane.IPVPN && e.OVS != a.OVS && keyOf(e.Attachment) != keyOf(a) {
+			return refuse("local_port", "Port information is not consistent. Previous plug for port %s (%s != %s)", a.Port, e.OVS, a.OVS)
+		}
+	}
+	if a.OVS.VLAN != 0 && i.vlan != 0 && a.OVS.VLAN != i.vlan {
+		return refuse("local_port", "ovs: vlan: %d: all ports of an instance have one VLAN: want %d", a.OVS.VLAN, i.vlan)
+	}
 	if m := i.macs[a.MAC]; m != nil && m.port != a.Port {
 		return refuse("local_port", "Port information is not consistent. MAC address cannot be bound to two different ports. Previous plug for port %s (%s != %s)", m.port, m.port, a.Port)
 	}
@@ -65,11 +70,11 @@ func (i *Instance) noteFixed(a Attachment) {
 	if a.Gateway != i.Gateway {
 		i.m.Log.Debug("gateway_ip is fixed at creation of the instance", "instance", i.ID, "gateway_ip", i.Gateway, "asked", a.Gateway)
 	}
+	if a.AdvertiseAs != "" && a.AdvertiseAs != i.AdvertiseAs {
+		i.m.Log.Info("advertise_as is fixed at creation of the instance", "instance", i.ID, "advertise_as", i.AdvertiseAs, "asked", a.AdvertiseAs)
+	}
 	if a.Bridge != i.Bridge {
 		i.m.Log.Info("linuxbr is fixed at creation of the instance", "instance", i.ID, "linuxbr", i.Bridge, "asked", a.Bridge)
-	}
-	if len(a.Fallback) > 0 {
-		i.m.Log.Warn("fallback is not supported by this driver and has no effect", "instance", i.ID, "driver", i.driver().Name())
 	}
 }
 
@@ -85,16 +90,18 @@ func (i *Instance) prepare(a Attachment) (*endpoint, *localMAC, error) {
 		m = &localMAC{port: a.Port, since: time.Now()}
 	}
 	var err error
-	if i.Type == dataplane.IPVPN && m.label == 0 {
-		if m.label, err = i.m.labels.Allocate(i.Name + " " + a.MAC.String()); err != nil {
-			return nil, nil, err
+	if i.Type == dataplane.IPVPN {
+		l := &m.labels[i.labelSlot(a.IP.Addr())]
+		if l.number == 0 {
+			if l.number, err = i.m.labels.Allocate(i.Name + " " + a.MAC.String()); err != nil {
+				return nil, nil, err
+			}
 		}
+		e.label = l.number
 	}
 	if i.needsOwnRD(a) && !e.ownRD {
 		if e.rdNumber, err = i.m.rds.Allocate(i.Name + " " + a.MAC.String()); err != nil {
-			if m.endpoints == 0 {
-				i.freeLabel(m)
-			}
+			i.freeUnused(m)
 			return nil, nil, err
 		}
 		e.ownRD = true
@@ -113,34 +120,87 @@ func (i *Instance) needsOwnRD(a Attachment) bool {
 }
 
 // plugChanges returns what the dataplane must do for an endpoint.
-func (i *Instance) plugChanges(e *endpoint, m *localMAC, old *endpoint) []dataplane.Change {
-	changes := []dataplane.Change{{Entry: dataplane.Entry{Kind: dataplane.LocalPort, Port: e.Port}}}
+func (i *Instance) plugChanges(e *endpoint, m *localMAC) []dataplane.Change {
 	if i.Type == dataplane.EVPN {
-		return append(changes, dataplane.Change{Entry: localMACEntry(e)})
+		return []dataplane.Change{{Entry: i.portEntry(e.Port, e)}, {Entry: localMACEntry(e)}}
 	}
-	if old != nil && localPrefixEntry(old, m).Equal(localPrefixEntry(e, m)) {
-		return changes
+	changes := []dataplane.Change{{Entry: i.portEntry(e.Port, e)}, {Entry: localPrefixEntry(e)}}
+	if now := keepFallback(e.Fallback, i.fallback); !now.same(i.fallback) || i.vlanOf(e) != i.vlan && now != nil {
+		changes = append(changes, dataplane.Change{Entry: fallbackEntry(now, i.vlanOf(e))})
 	}
-	return append(changes, dataplane.Change{Entry: localPrefixEntry(e, m)})
+	return changes
+}
+
+// portEntry returns the entry of a port, with one endpoint more unless nil: the
+// traffic of a VRF goes the ways that any endpoint of the port has.
+func (i *Instance) portEntry(port string, more *endpoint) dataplane.Entry {
+	e := dataplane.Entry{Kind: dataplane.LocalPort, Port: port}
+	if i.Type == dataplane.EVPN {
+		return e
+	}
+	add := func(o *endpoint) {
+		e.OVS = o.OVS
+		switch {
+		case e.Direction == "":
+			e.Direction = o.Direction
+		case e.Direction != o.Direction:
+			e.Direction = dataplane.Both
+		}
+	}
+	for _, o := range i.ports[port] {
+		if more == nil || keyOf(o.Attachment) != keyOf(more.Attachment) {
+			add(o)
+		}
+	}
+	if more != nil {
+		add(more)
+	}
+	return e
+}
+
+// vlanOf returns the VLAN of the instance's OVS ports once an endpoint is plugged.
+func (i *Instance) vlanOf(e *endpoint) uint16 {
+	if i.vlan != 0 {
+		return i.vlan
+	}
+	return e.OVS.VLAN
+}
+
+func fallbackEntry(f *Fallback, vlan uint16) dataplane.Entry {
+	return dataplane.Entry{
+		Kind: dataplane.Fallback, MAC: f.MAC, Source: f.Source, OVS: dataplane.OVSPort{Number: f.Port, VLAN: vlan},
+	}
 }
 
 func localMACEntry(e *endpoint) dataplane.Entry {
 	return dataplane.Entry{Kind: dataplane.LocalMAC, Port: e.Port, MAC: e.MAC}
 }
 
-func localPrefixEntry(e *endpoint, m *localMAC) dataplane.Entry {
-	return dataplane.Entry{Kind: dataplane.LocalPrefix, Port: e.Port, MAC: e.MAC, IP: e.IP.Addr(), Label: m.label, Direction: e.Direction}
+func localPrefixEntry(e *endpoint) dataplane.Entry {
+	return dataplane.Entry{
+		Kind: dataplane.LocalPrefix, Port: e.Port, MAC: e.MAC, IP: e.IP.Addr(), Prefix: e.prefix(),
+		Gateway: e.Gateway, Label: e.label, Direction: e.Direction,
+	}
+}
+
+// prefix returns what an endpoint of a VRF is announced with.
+func (e *endpoint) prefix() netip.Prefix {
+	if e.AdvertiseSubnet {
+		return e.IP.Masked()
+	}
+	return netip.PrefixFrom(e.IP.Addr(), e.IP.Addr().BitLen())
 }
 
 // commit enters the endpoint, and announces what has changed.
 func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *endpoint) {
-	i.description, i.fallback = e.InstanceDescription, keepRaw(e.Fallback, i.fallback)
+	i.description, i.fallback, i.vlan = e.InstanceDescription, keepFallback(e.Fallback, i.fallback), i.vlanOf(e)
 	exportsChanged := i.setTargets(e.Imports, e.Exports)
 	if old == nil {
 		i.enter(e, m)
 	} else {
 		e.routes = old.routes
 		i.endpoints[keyOf(e.Attachment)] = e
+		i.ports[e.Port][slices.Index(i.ports[e.Port], old)] = e
 	}
 	if m.endpoints == 1 && old == nil && i.Type == dataplane.EVPN {
 		if seq, known := i.table.Mobility(e.MAC); known {
@@ -166,8 +226,8 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 	i.refresh(e)
 }
 
-func keepRaw(now, before []byte) []byte {
-	if len(now) > 0 {
+func keepFallback(now, before *Fallback) *Fallback {
+	if now != nil {
 		return now
 	}
 	return before
@@ -178,7 +238,8 @@ func (i *Instance) enter(e *endpoint, m *localMAC) {
 	i.endpoints[keyOf(e.Attachment)] = e
 	i.macs[e.MAC] = m
 	m.endpoints++
-	i.ports[e.Port]++
+	m.labels[i.labelSlot(e.IP.Addr())].endpoints++
+	i.ports[e.Port] = append(i.ports[e.Port], e)
 	if ip := e.IP.Addr(); ip.IsValid() && !slices.Contains(i.addrs[ip], e.MAC) {
 		i.addrs[ip] = append(i.addrs[ip], e.MAC)
 	}
@@ -188,7 +249,7 @@ func (i *Instance) enter(e *endpoint, m *localMAC) {
 // what the dataplane must do.
 func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 	for _, n := range e.routes {
-		b.Withdraw(n)
+		i.withdraw(b, n)
 	}
 	i.freeRD(e)
 	delete(i.endpoints, keyOf(e.Attachment))
@@ -201,18 +262,23 @@ func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 	m := i.macs[e.MAC]
 	var changes []dataplane.Change
 	if i.Type == dataplane.IPVPN {
-		changes = append(changes, dataplane.Change{Delete: true, Entry: localPrefixEntry(e, m)})
+		changes = append(changes, dataplane.Change{Delete: true, Entry: localPrefixEntry(e)})
 	}
+	m.labels[i.labelSlot(e.IP.Addr())].endpoints--
+	i.freeUnused(m)
 	if m.endpoints--; m.endpoints == 0 {
 		if i.Type == dataplane.EVPN {
 			changes = append(changes, dataplane.Change{Delete: true, Entry: localMACEntry(e)})
 		}
-		i.freeLabel(m)
 		delete(i.macs, e.MAC)
 	}
-	if i.ports[e.Port]--; i.ports[e.Port] == 0 {
-		changes = append(changes, dataplane.Change{Delete: true, Entry: dataplane.Entry{Kind: dataplane.LocalPort, Port: e.Port}})
+	before := i.portEntry(e.Port, nil)
+	others := slices.DeleteFunc(i.ports[e.Port], func(o *endpoint) bool { return o == e })
+	if i.ports[e.Port] = others; len(others) == 0 {
+		changes = append(changes, dataplane.Change{Delete: true, Entry: before})
 		delete(i.ports, e.Port)
+	} else if left := i.portEntry(e.Port, nil); !left.Equal(before) {
+		changes = append(changes, dataplane.Change{Entry: left})
 	}
 	return changes
 }
@@ -267,88 +333,4 @@ func (i *Instance) refresh(e *endpoint) {
 		keys = append(keys, rib.IPKey(ip))
 	}
 	i.table.Refresh(keys...)
-}
-
-// announceAll announces every route of the instance again.
-func (i *Instance) announceAll(b *rib.Batch) {
-	i.multicast = false
-	i.announceMulticast(b)
-	for _, e := range i.endpoints {
-		i.announce(b, e)
-	}
-}
-
-// announceMulticast announces the inclusive multicast route of an EVI (RFC 7432
-// §7.3), unless it was announced with these route targets. Its next hop is the
-// tunnel end, as in the other routes: some receivers flood there and not to the
-// end that the PMSI tunnel names.
-func (i *Instance) announceMulticast(b *rib.Batch) {
-	if i.Type != dataplane.EVPN || i.multicast {
-		return
-	}
-	i.multicast = true
-	set := i.interner.InternLocal(wire.LocalAttrs{
-		NextHop: i.m.Tunnel[i.Type], RTs: i.exports, Communities: i.encapCommunities(),
-		PMSI: &wire.PMSI{TunnelType: wire.PMSIIngressReplication, Label: i.VNI, Endpoint: i.m.Tunnel[i.Type]},
-	}.Build())
-	b.Hold(set)
-	b.Announce(wire.Route{NLRI: wire.IMETRoute(i.RD, i.m.originator())}, set)
-}
-
-// announce announces the routes of an endpoint and withdraws those that it had
-// and has no longer.
-func (i *Instance) announce(b *rib.Batch, e *endpoint) {
-	route, ok := i.routeOf(e)
-	var now []wire.NLRI
-	if ok {
-		now = append(now, route.NLRI)
-		set := i.interner.InternLocal(i.attrsOf(e).Build())
-		b.Hold(set)
-		b.Announce(route, set)
-	}
-	for _, n := range e.routes {
-		if !slices.Contains(now, n) {
-			b.Withdraw(n)
-		}
-	}
-	e.routes = now
-}
-
-// routeOf returns the endpoint's route, and false when it has none.
-func (i *Instance) routeOf(e *endpoint) (wire.Route, bool) {
-	rd := i.RD
-	if i.needsOwnRD(e.Attachment) {
-		rd = wire.MakeRD(i.m.RouterID, uint16(e.rdNumber))
-	}
-	if i.Type == dataplane.EVPN {
-		return wire.Route{NLRI: wire.MACIPRoute(rd, e.MAC, e.IP.Addr()), Label: i.VNI}, true
-	}
-	p := e.IP
-	if !e.AdvertiseSubnet {
-		p, _ = p.Addr().Prefix(p.Addr().BitLen())
-	}
-	return wire.Route{NLRI: wire.VPNRoute(rd, p), Label: wire.LabelField(i.macs[e.MAC].label)}, e.Direction != dataplane.FromPort
-}
-
-func (i *Instance) attrsOf(e *endpoint) wire.LocalAttrs {
-	a := wire.LocalAttrs{NextHop: i.m.Tunnel[i.Type], LocalPref: e.LocalPref, RTs: i.exports, Communities: i.encapCommunities()}
-	if seq := i.macs[e.MAC].seq; seq > 0 {
-		a.Communities = append(a.Communities, wire.MobilityCommunity(seq))
-	}
-	if e.HashOrder != 0 && i.Type == dataplane.IPVPN {
-		a.Communities = append(a.Communities, wire.HashOrderCommunity(e.HashOrder))
-	}
-	return a
-}
-
-// encapCommunities names the encapsulations of the driver; Default stands for
-// none and is never on the wire.
-func (i *Instance) encapCommunities() []wire.ExtCommunity {
-	var out []wire.ExtCommunity
-	for _, t := range i.caps.Encaps {
-		if t != encap.Default {
-			out = append(out, wire.EncapCommunity(t))
-		}
-	}
-	return out
 }

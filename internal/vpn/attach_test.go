@@ -5,10 +5,12 @@ package vpn_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
 )
 
@@ -127,17 +129,19 @@ func TestAttachIPVPN(t *testing.T) {
 	const net1 = "VRF-1 192.0.2.0/24 label 17 next-hop 10.77.2.1 rd 10.77.0.1:1 via 10.77.2.1 pref 100 [encap:MPLS target:64512:1]"
 	const net2 = "VRF-1 192.0.2.0/24 label 18 next-hop 10.77.2.1 rd 10.77.0.1:2 via 10.77.2.1 pref 100 [encap:MPLS target:64512:1]"
 	const v6 = "VRF-1 2001:db8::5/128 label 17 next-hop 10.77.2.1 rd 10.77.0.1:0 via 10.77.2.1 pref 100 [encap:MPLS target:64512:1]"
-	port1, local5 := "  port dev tap1", "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17"
+	port1, local5 := "  port dev tap1", "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17"
+	wide5, to5, toNet := "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.0/24 label 17", "  prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS", "  prefix 192.0.2.0/24 via 10.77.2.1/17/MPLS"
 	host, wide := vrf(1, "192.0.2.5"), vrf(1, "192.0.2.5/24", subnet)
 	plug := "blue: + port dev tap1"
-	plug5 := "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17"
+	plug5 := "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17"
+	route5 := "blue: + prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS"
 	for _, tt := range []attachCase{
-		{name: "new MAC, new IP", in: host, wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1}, wantOps: []string{"blue: open", plug, plug5}},
-		{name: "same again", before: []vpn.Attachment{host}, in: host, wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1}, wantOps: []string{plug}},
+		{name: "new MAC, new IP", in: host, wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{"blue: open", plug, plug5, route5}},
+		{name: "same again", before: []vpn.Attachment{host}, in: host, wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{plug, plug5}},
 		{
 			name: "same MAC, another IP: same label", before: []vpn.Attachment{host}, in: vrf(1, "192.0.2.6"), wantRoutes: []string{ip5, ip6},
-			wantPlane: []string{blue, local5, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 label 17", port1},
-			wantOps:   []string{plug, "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 label 17"},
+			wantPlane: []string{blue, local5, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 192.0.2.6/32 label 17", port1, to5, "  prefix 192.0.2.6/32 via 10.77.2.1/17/MPLS"},
+			wantOps:   []string{plug, "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 192.0.2.6/32 label 17", "blue: + prefix 192.0.2.6/32 via 10.77.2.1/17/MPLS"},
 		},
 		{name: "same MAC, other port", before: []vpn.Attachment{host}, in: vrf(1, "192.0.2.5", onPort("tap2")), wantField: "local_port"},
 		{name: "other MAC, same IP", before: []vpn.Attachment{host}, in: vrf(2, "192.0.2.5"), wantField: "ip_address"},
@@ -145,39 +149,39 @@ func TestAttachIPVPN(t *testing.T) {
 		{name: "no IP", in: vrf(1, ""), wantField: "ip_address"},
 		{
 			name: "other MAC, same subnet: own RDs", before: []vpn.Attachment{wide}, in: vrf(2, "192.0.2.5/24", subnet, onPort("tap2")), wantRoutes: []string{net1, net2},
-			wantPlane: []string{blue, local5, "  local-prefix dev tap2 02:00:00:00:00:02 ip 192.0.2.5 label 18", port1, "  port dev tap2"},
-			wantOps:   []string{"blue: + port dev tap2", "blue: + local-prefix dev tap2 02:00:00:00:00:02 ip 192.0.2.5 label 18"},
+			wantPlane: []string{blue, wide5, "  local-prefix dev tap2 02:00:00:00:00:02 ip 192.0.2.5 192.0.2.0/24 label 18", port1, "  port dev tap2", toNet + " via 10.77.2.1/18/MPLS"},
+			wantOps:   []string{"blue: + port dev tap2", "blue: + local-prefix dev tap2 02:00:00:00:00:02 ip 192.0.2.5 192.0.2.0/24 label 18", "blue: + prefix 192.0.2.0/24 via 10.77.2.1/17/MPLS via 10.77.2.1/18/MPLS"},
 		},
 		{
 			name: "other MAC and IP on the same port: own label", before: []vpn.Attachment{host}, in: vrf(2, "192.0.2.6"), wantRoutes: []string{ip5, mac2vrf},
-			wantPlane: []string{blue, local5, "  local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 label 18", port1},
-			wantOps:   []string{plug, "blue: + local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 label 18"},
+			wantPlane: []string{blue, local5, "  local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 192.0.2.6/32 label 18", port1, to5, "  prefix 192.0.2.6/32 via 10.77.2.1/18/MPLS"},
+			wantOps:   []string{plug, "blue: + local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 192.0.2.6/32 label 18", "blue: + prefix 192.0.2.6/32 via 10.77.2.1/18/MPLS"},
 		},
-		{name: "host route becomes subnet", before: []vpn.Attachment{vrf(1, "192.0.2.5/24")}, in: wide, wantRoutes: []string{net1}, wantPlane: []string{blue, local5, port1}, wantOps: []string{plug}},
-		{name: "subnet becomes host route", before: []vpn.Attachment{wide}, in: vrf(1, "192.0.2.5/24"), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1}, wantOps: []string{plug}},
-		{name: "whole host as a subnet", in: vrf(1, "192.0.2.5/32", subnet), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1}, wantOps: []string{"blue: open", plug, plug5}},
+		{name: "host route becomes subnet", before: []vpn.Attachment{vrf(1, "192.0.2.5/24")}, in: wide, wantRoutes: []string{net1}, wantPlane: []string{blue, wide5, port1, toNet}, wantOps: []string{plug, strings.Replace(plug5, "2.5/32", "2.0/24", 1), "blue: + prefix 192.0.2.0/24 via 10.77.2.1/17/MPLS", "blue: - prefix 192.0.2.5/32"}},
+		{name: "subnet becomes host route", before: []vpn.Attachment{wide}, in: vrf(1, "192.0.2.5/24"), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{plug, plug5, route5, "blue: - prefix 192.0.2.0/24"}},
+		{name: "whole host as a subnet", in: vrf(1, "192.0.2.5/32", subnet), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{"blue: open", plug, plug5, route5}},
 		{
 			name: "IPv6", in: vrf(1, "2001:db8::5"), wantRoutes: []string{v6},
-			wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 2001:db8::5 label 17", port1},
-			wantOps:   []string{"blue: open", plug, "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 2001:db8::5 label 17"},
+			wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 2001:db8::5 2001:db8::5/128 label 17", port1, "  prefix 2001:db8::5/128 via 10.77.2.1/17/MPLS"},
+			wantOps:   []string{"blue: open", plug, "blue: + local-prefix dev tap1 02:00:00:00:00:01 ip 2001:db8::5 2001:db8::5/128 label 17", "blue: + prefix 2001:db8::5/128 via 10.77.2.1/17/MPLS"},
 		},
-		{name: "to-port has a route", in: vrf(1, "192.0.2.5", direction(dataplane.ToPort)), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5 + " to-port", port1}, wantOps: []string{"blue: open", plug, plug5 + " to-port"}},
-		{name: "from-port has none", in: vrf(1, "192.0.2.5", direction(dataplane.FromPort)), wantPlane: []string{blue, local5 + " from-port", port1}, wantOps: []string{"blue: open", plug, plug5 + " from-port"}},
+		{name: "to-port has a route", in: vrf(1, "192.0.2.5", direction(dataplane.ToPort)), wantRoutes: []string{ip5}, wantPlane: []string{blue, local5 + " to-port", port1 + " to-port", to5}, wantOps: []string{"blue: open", plug + " to-port", plug5 + " to-port", route5}},
+		{name: "from-port has none", in: vrf(1, "192.0.2.5", direction(dataplane.FromPort)), wantPlane: []string{blue, local5 + " from-port", port1 + " from-port"}, wantOps: []string{"blue: open", plug + " from-port", plug5 + " from-port"}},
 		{
 			name: "both becomes from-port", before: []vpn.Attachment{host}, in: vrf(1, "192.0.2.5", direction(dataplane.FromPort)),
-			wantPlane: []string{blue, local5 + " from-port", port1}, wantOps: []string{plug, plug5 + " from-port"},
+			wantPlane: []string{blue, local5 + " from-port", port1 + " from-port"}, wantOps: []string{plug + " from-port", plug5 + " from-port", "blue: - prefix 192.0.2.5/32"},
 		},
 		{
 			name: "hash order", in: vrf(1, "192.0.2.5", func(a *vpn.Attachment) { a.HashOrder = 7 }),
-			wantRoutes: []string{strings.Replace(ip5, "[", "[consistentHashSortOrder:7 ", 1)}, wantPlane: []string{blue, local5, port1}, wantOps: []string{"blue: open", plug, plug5},
+			wantRoutes: []string{strings.Replace(ip5, "[", "[consistentHashSortOrder:7 ", 1)}, wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{"blue: open", plug, plug5, route5},
 		},
 		{
 			name: "no route targets", in: vrf(1, "192.0.2.5", imports(), exports()), wantRoutes: []string{strings.Replace(ip5, " target:64512:1", "", 1)},
-			wantPlane: []string{blue, local5, port1}, wantOps: []string{"blue: open", plug, plug5},
+			wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{"blue: open", plug, plug5, route5},
 		},
 		{
 			name: "duplicate route targets", in: vrf(1, "192.0.2.5", exports("64512:1", "64512:1")), wantRoutes: []string{ip5},
-			wantPlane: []string{blue, local5, port1}, wantOps: []string{"blue: open", plug, plug5},
+			wantPlane: []string{blue, local5, port1, to5}, wantOps: []string{"blue: open", plug, plug5, route5},
 		},
 	} {
 		t.Run(tt.name, tt.run)
@@ -213,17 +217,18 @@ func TestParametersOfTheInstance(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		n := newNode(t, setup{})
 		first := vrf(1, "192.0.2.5/24", func(a *vpn.Attachment) {
-			a.Gateway, a.InstanceDescription, a.Fallback = addr("192.0.2.1"), json.RawMessage(`"first"`), json.RawMessage(`{"src_mac":"a"}`)
+			a.Gateway, a.InstanceDescription, a.Fallback = addr("192.0.2.1"), json.RawMessage(`"first"`), &vpn.Fallback{Source: ethernet.MAC{2}, MAC: ethernet.MAC{4}, Port: 3, Text: json.RawMessage(`{"src_mac":"a"}`)}
 		})
 		n.attach(first)
-		n.wantPlane("ipvpn blue vni 16 gateway 192.0.2.1/24", "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17", "  port dev tap1")
+		n.wantPlane("ipvpn blue vni 16 gateway 192.0.2.1/24", "  fallback ovs port 3 04:00:00:00:00:00 from 02:00:00:00:00:00",
+			"  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 gateway 192.0.2.1 label 17", "  port dev tap1", "  prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS")
 		n.attach(vrf(2, "192.0.2.6/28", vni(5000)))
 		i := n.Instance("blue")
 		if i.PrefixLen != 24 || i.Gateway != addr("192.0.2.1") || i.VNI != 16 {
 			t.Errorf("later attach changed what is fixed: length %d, gateway %s, VNI %d", i.PrefixLen, i.Gateway, i.VNI)
 		}
-		if s := i.Snapshot(); s.Description != nil || string(s.Fallback) != `{"src_mac":"a"}` {
-			t.Errorf("description %s, want none; fallback %s, want the first", s.Description, s.Fallback)
+		if s := i.Snapshot(); s.Description != nil || s.Fallback == nil || string(s.Fallback.Text) != `{"src_mac":"a"}` {
+			t.Errorf("description %s, want none; fallback %v, want the first", s.Description, s.Fallback)
 		}
 		if !strings.Contains(n.log.String(), "vni is fixed at creation") {
 			t.Errorf("other VNI not logged:\n%s", n.log)
@@ -294,4 +299,34 @@ func TestInstanceNumbersAreNotUsedAgain(t *testing.T) {
 			n.detach(a)
 		}
 	})
+}
+
+// A MAC has one label, or one for each IP version when the driver needs that.
+func TestLabelsPerFamily(t *testing.T) {
+	for _, perFamily := range []bool{false, true} {
+		t.Run(fmt.Sprint(perFamily), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newNode(t, setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.LabelPerFamily = perFamily }})
+				four, other, six := vrf(1, "192.0.2.5"), vrf(1, "192.0.2.6"), vrf(1, "2001:db8::5")
+				n.attach(four, other, six)
+				labels := map[string]uint32{}
+				for _, e := range n.Instance("blue").Snapshot().Endpoints {
+					labels[e.IP.Addr().String()] = e.Label
+				}
+				if labels["192.0.2.5"] != labels["192.0.2.6"] || (labels["192.0.2.5"] != labels["2001:db8::5"]) != perFamily {
+					t.Errorf("labels %v", labels)
+				}
+				before := len(n.Labels())
+				n.detach(six)
+				if left := len(n.Labels()); (left == before-1) != perFamily {
+					t.Errorf("%d labels after the last IPv6 endpoint left, %d before", left, before)
+				}
+				n.attach(six)
+				n.detach(six, four, other)
+				if left := n.Labels(); len(left) > 0 {
+					t.Errorf("labels left: %v", left)
+				}
+			})
+		})
+	}
 }

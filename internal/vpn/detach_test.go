@@ -17,6 +17,7 @@ func TestDetach(t *testing.T) {
 	const red, blue = "evpn red vni 16", "ipvpn blue vni 16"
 	host, second, wild := evpn(1, "192.0.2.5"), evpn(1, "192.0.2.6"), evpn(1, "")
 	local1, port1 := "  local-mac dev tap1 02:00:00:00:00:01", "  port dev tap1"
+	to6 := "  prefix 192.0.2.6/32 via 10.77.2.1/17/MPLS"
 	for _, tt := range []struct {
 		name       string
 		before     []vpn.Attachment
@@ -70,19 +71,19 @@ func TestDetach(t *testing.T) {
 		},
 		{
 			name: "VRF: with another mask than at attach", before: []vpn.Attachment{vrf(1, "192.0.2.5/24"), vrf(1, "192.0.2.6")}, in: vrf(1, "192.0.2.5"),
-			wantRoutes: []string{ip6}, wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 label 17", port1},
-			wantOps: []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17"},
+			wantRoutes: []string{ip6}, wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 192.0.2.6/32 label 17", port1, to6},
+			wantOps: []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17", "blue: - prefix 192.0.2.5/32"},
 		},
 		{
 			name: "VRF: from-port", before: []vpn.Attachment{vrf(1, "192.0.2.5", direction(dataplane.FromPort)), vrf(1, "192.0.2.6")}, in: vrf(1, "192.0.2.5"),
-			wantRoutes: []string{ip6}, wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 label 17", port1},
-			wantOps: []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17 from-port"},
+			wantRoutes: []string{ip6}, wantPlane: []string{blue, "  local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.6 192.0.2.6/32 label 17", port1, to6},
+			wantOps: []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17 from-port"},
 		},
 		{
 			name: "VRF: subnet of two MACs", before: []vpn.Attachment{vrf(1, "192.0.2.5/24", subnet), vrf(2, "192.0.2.5/24", subnet)}, in: vrf(1, "192.0.2.5"),
 			wantRoutes: []string{"VRF-1 192.0.2.0/24 label 18 next-hop 10.77.2.1 rd 10.77.0.1:2 via 10.77.2.1 pref 100 [encap:MPLS target:64512:1]"},
-			wantPlane:  []string{blue, "  local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.5 label 18", port1},
-			wantOps:    []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17"},
+			wantPlane:  []string{blue, "  local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.5 192.0.2.0/24 label 18", port1, "  prefix 192.0.2.0/24 via 10.77.2.1/18/MPLS"},
+			wantOps:    []string{"blue: - local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.0/24 label 17", "blue: + prefix 192.0.2.0/24 via 10.77.2.1/18/MPLS"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -129,6 +130,9 @@ func (n *node) wantNothing() {
 		if len(m) > 0 {
 			n.tb.Errorf("%s are left: %v", what, m)
 		}
+	}
+	if c := n.Behind(); c != 0 {
+		n.tb.Errorf("labels behind %d type 5 routes are left", c)
 	}
 	if c := n.Count(); c != 0 {
 		n.tb.Errorf("%d instances are left", c)

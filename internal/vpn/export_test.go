@@ -10,3 +10,10 @@ func (m *Manager) UseUpRDs(left int) {
 		}
 	}
 }
+
+// Behind returns the number of type 5 routes that labels are noted for.
+func (m *Manager) Behind() int {
+	m.behind.mu.RLock()
+	defer m.behind.mu.RUnlock()
+	return len(m.behind.labels)
+}

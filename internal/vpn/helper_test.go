@@ -21,6 +21,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/fake"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
@@ -51,9 +52,11 @@ type setup struct {
 	number    int
 	rtc       bool
 	accept    bool // EVPN routes without encapsulation
+	tunnel6   bool // the tunnels of VRFs go over IPv6
 	plane     *fake.Plane
 	evpnCaps  func(*dataplane.Capabilities)
 	ipvpnCaps func(*dataplane.Capabilities)
+	joiner    vpn.Joiner
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -80,13 +83,16 @@ func newNode(tb testing.TB, s setup) *node {
 	local := addr(fmt.Sprintf("10.77.0.%d", s.number))
 	var err error
 	n.Manager, err = vpn.NewManager(vpn.Config{
-		AS: 64512, RouterID: local, Local: local, AcceptNoEncap: s.accept, RTC: s.rtc, Log: log,
+		AS: 64512, RouterID: local, Local: local, AcceptNoEncap: s.accept, RTC: s.rtc, Joiner: s.joiner, Log: log,
 		Tunnel: map[dataplane.VPNType]netip.Addr{
 			dataplane.EVPN: addr(fmt.Sprintf("10.77.1.%d", s.number)), dataplane.IPVPN: addr(fmt.Sprintf("10.77.2.%d", s.number)),
 		},
 	}, n.rib, n.reconciler)
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if s.tunnel6 {
+		n.Tunnel[dataplane.IPVPN] = addr(fmt.Sprintf("2001:db8:2::%d", s.number))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
@@ -147,6 +153,16 @@ func exports(l ...string) edit {
 func imports(l ...string) edit {
 	return func(a *vpn.Attachment) { a.Imports = rts(l...) }
 }
+func advertise(as vpn.Advertise) edit { return func(a *vpn.Attachment) { a.AdvertiseAs = as } }
+
+// routerMAC is that of the node under test, in the capabilities that overVXLAN gives.
+var routerMAC = ethernet.MAC{0, 0, 0x5e, 0, 0x53, 1}
+
+// overVXLAN has a driver route packets that come in VXLAN.
+func overVXLAN(c *dataplane.Capabilities) {
+	c.Encaps, c.RouterMAC = []encap.Type{encap.MPLS, encap.VXLAN}, routerMAC
+}
+
 func direction(d dataplane.Direction) edit { return func(a *vpn.Attachment) { a.Direction = d } }
 
 func attachment(t dataplane.VPNType, id string, m int, ip string, edits []edit) vpn.Attachment {
@@ -268,7 +284,7 @@ func (n *node) state() string {
 	}
 	for _, i := range n.Instances() {
 		s := i.Snapshot()
-		fmt.Fprintf(&b, "%s %s vni %d imports %v exports %v %s %s\n", i.Name, i.ID, i.VNI, s.Imports, s.Exports, s.Description, s.Fallback)
+		fmt.Fprintf(&b, "%s %s vni %d imports %v exports %v %s %+v\n", i.Name, i.ID, i.VNI, s.Imports, s.Exports, s.Description, s.Fallback)
 		for _, e := range s.Endpoints {
 			fmt.Fprintf(&b, "  %+v\n", e)
 		}

@@ -4,6 +4,7 @@ package vpn_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
@@ -51,12 +52,19 @@ func (tt importCase) run(typ dataplane.VPNType, first vpn.Attachment) func(*test
 					n.attach(tt.own...)
 				}
 				var got []string
+				own := 0 // the route of a VRF's first endpoint
 				for _, e := range n.plane.Entries(typ, first.InstanceID) {
-					if e[:5] != "local" && e[:5] != "port " {
+					switch {
+					case strings.HasPrefix(e, "prefix 192.0.2.5/32 via 10.77.2.1/17/"):
+						own++
+					case e[:5] != "local" && e[:5] != "port ":
 						got = append(got, e)
 					}
 				}
 				wantLines(t, "remote entries, "+order, tt.want, got)
+				if want := map[dataplane.VPNType]int{dataplane.IPVPN: 1}[typ]; own != want {
+					t.Errorf("%s: own route %d times, want %d", order, own, want)
+				}
 				wantLines(t, "breaches of the driver contract", nil, n.plane.Breaches())
 			}
 		})
@@ -150,19 +158,23 @@ func TestVRFImport(t *testing.T) {
 	second := withEncaps(remoteAttrs(8, "64512:1"), encap.MPLS)
 	two := remotePrefix(9, "203.0.113.0/24")
 	two.MultiLabel = true
+	only4 := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.IPv4Only = true }}
 	single := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.ECMP = false }}
-	vxlan := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.Encaps = []encap.Type{encap.MPLS, encap.VXLAN} }}
+	vxlan := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.Encaps = []encap.Type{encap.VXLAN, encap.MPLS} }}
+	mplsFirst := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.Encaps = []encap.Type{encap.MPLS, encap.VXLAN} }}
 	strict := setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.AcceptDefault = false }}
 	net9, net8 := remotePrefix(9, "203.0.113.0/24"), remotePrefix(8, "203.0.113.0/24")
 	to9 := "prefix 203.0.113.0/24 via 10.77.1.9/99/MPLS"
 	for _, tt := range []importCase{
 		{name: "prefix", in: []received{{route: net9, attrs: mpls}}, want: []string{to9}},
 		{name: "IPv6 prefix", in: []received{{route: remotePrefix(9, "2001:db8:1::/48"), attrs: mpls}}, want: []string{"prefix 2001:db8:1::/48 via 10.77.1.9/99/MPLS"}},
+		{name: "IPv6 prefix, driver without", setup: only4, in: []received{{route: remotePrefix(9, "2001:db8:1::/48"), attrs: mpls}, {route: net9, attrs: mpls}}, want: []string{to9}},
 		{name: "two labels are not installed", in: []received{{route: two, attrs: mpls}}},
 		{name: "no encapsulation", in: []received{{route: net9, attrs: withEncaps(mpls)}}, want: []string{to9}},
 		{name: "no encapsulation, strict driver", setup: strict, in: []received{{route: net9, attrs: withEncaps(mpls)}}},
 		{name: "other encapsulation", in: []received{{route: net9, attrs: withEncaps(mpls, encap.GRE)}}},
-		{name: "VXLAN wins when both have it", setup: vxlan, in: []received{{route: net9, attrs: withEncaps(mpls, encap.MPLS, encap.VXLAN)}}, want: []string{"prefix 203.0.113.0/24 via 10.77.1.9/99/VXLAN"}},
+		{name: "the driver's best of two: VXLAN", setup: vxlan, in: []received{{route: net9, attrs: withEncaps(mpls, encap.MPLS, encap.VXLAN)}}, want: []string{"prefix 203.0.113.0/24 via 10.77.1.9/99/VXLAN"}},
+		{name: "the driver's best of two: MPLS", setup: mplsFirst, in: []received{{route: net9, attrs: withEncaps(mpls, encap.MPLS, encap.VXLAN)}}, want: []string{to9}},
 		{name: "MPLS when the route has only that", setup: vxlan, in: []received{{route: net9, attrs: mpls}}, want: []string{to9}},
 		{name: "ECMP", in: []received{{route: net9, attrs: mpls}, {route: net8, attrs: second}}, want: []string{"prefix 203.0.113.0/24 via 10.77.1.8/99/MPLS via 10.77.1.9/99/MPLS"}},
 		{name: "same next hop twice", in: []received{{route: net9, attrs: mpls}, {route: net8, attrs: mpls}}, want: []string{to9}},
@@ -206,7 +218,7 @@ func TestHashOrderReachesTheDriver(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s order %d", nh, nh.Order))
 			}
 		}
-		wantLines(t, "next hops", []string{"10.77.1.9/99/MPLS order 3"}, got)
+		wantLines(t, "next hops", []string{"10.77.2.1/17/MPLS order 0", "10.77.1.9/99/MPLS order 3"}, got)
 	})
 }
 
@@ -216,13 +228,15 @@ func TestLocalInstancesExchangeRoutes(t *testing.T) {
 		n := newNode(t, setup{})
 		n.attach(vrf(1, "192.0.2.5"), vrf(2, "192.0.2.6", named("green")), vrf(3, "192.0.2.7", named("apart"), imports("64512:9"), exports("64512:9")))
 		wantLines(t, "blue", []string{
-			"local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17", "port dev tap1", "prefix 192.0.2.6/32 via 10.77.2.1/19/MPLS",
+			"local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17", "port dev tap1",
+			"prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS", "prefix 192.0.2.6/32 via 10.77.2.1/19/MPLS",
 		}, n.plane.Entries(dataplane.IPVPN, "blue"))
 		wantLines(t, "green", []string{
-			"local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 label 19", "port dev tap1", "prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS",
+			"local-prefix dev tap1 02:00:00:00:00:02 ip 192.0.2.6 192.0.2.6/32 label 19", "port dev tap1",
+			"prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS", "prefix 192.0.2.6/32 via 10.77.2.1/19/MPLS",
 		}, n.plane.Entries(dataplane.IPVPN, "green"))
 		n.detach(vrf(2, "192.0.2.6", named("green")))
-		wantLines(t, "blue", []string{"local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 label 17", "port dev tap1"}, n.plane.Entries(dataplane.IPVPN, "blue"))
+		wantLines(t, "blue", []string{"local-prefix dev tap1 02:00:00:00:00:01 ip 192.0.2.5 192.0.2.5/32 label 17", "port dev tap1", "prefix 192.0.2.5/32 via 10.77.2.1/17/MPLS"}, n.plane.Entries(dataplane.IPVPN, "blue"))
 	})
 }
 

@@ -30,12 +30,15 @@ type Instance struct {
 	Gateway   netip.Addr
 	PrefixLen int // of the first endpoint's subnet; 0 when it had no address
 	Bridge    string
+	// AdvertiseAs is AsVPN for an EVI, too.
+	AdvertiseAs Advertise
 
-	m        *Manager
-	caps     dataplane.Capabilities // of the driver
-	rdNumber uint32
-	ownVNI   bool // VNI is a label of ours
-	queued   bool // guarded by the pool's lock
+	m         *Manager
+	caps      dataplane.Capabilities // of the driver
+	selfEncap encap.Type             // of next hops that are this node
+	rdNumber  uint32
+	ownVNI    bool // VNI is a label of ours
+	queued    bool // guarded by the pool's lock
 
 	mu          sync.Mutex
 	ended       bool
@@ -47,11 +50,13 @@ type Instance struct {
 	exports     []wire.RT
 	multicast   bool // the type 3 route is announced
 	description json.RawMessage
-	fallback    json.RawMessage
+	fallback    *Fallback
+	join        *join  // of an EVI: the VRF it is plugged into
+	vlan        uint16 // of the OVS ports of a VRF: the first one given
 	endpoints   map[endpointKey]*endpoint
 	macs        map[ethernet.MAC]*localMAC
 	addrs       map[netip.Addr][]ethernet.MAC
-	ports       map[string]int // endpoints by port
+	ports       map[string][]*endpoint
 }
 
 // endpointKey identifies an endpoint: the invalid address is the wildcard.
@@ -63,15 +68,22 @@ type endpointKey struct {
 // endpoint is a local endpoint with what it announces.
 type endpoint struct {
 	Attachment
+	label    uint32 // MPLS label in a VRF; 0 on EVPN
 	rdNumber uint32 // of its own RD
 	ownRD    bool
 	routes   []wire.NLRI
 }
 
+// macLabel is an MPLS label, 0 when there is none, and how many endpoints have it.
+type macLabel struct {
+	number    uint32
+	endpoints int
+}
+
 // localMAC is what the endpoints of one MAC have in common.
 type localMAC struct {
 	port      string
-	label     uint32 // MPLS label of a VRF; 0 on EVPN
+	labels    [2]macLabel // of a VRF, by labelSlot
 	endpoints int
 	// seq is the MAC mobility sequence number announced (RFC 7432 §15).
 	seq    uint32
@@ -83,20 +95,24 @@ func newInstance(m *Manager, a Attachment) *Instance {
 	m.numbers++
 	i := &Instance{
 		ID: a.InstanceID, Name: instanceName(a.Type, m.numbers), Number: m.numbers, Type: a.Type,
-		Gateway: a.Gateway, Bridge: a.Bridge, m: m, caps: m.reconciler.Driver(a.Type).Capabilities(), interner: m.rib.NewInterner(),
+		Gateway: a.Gateway, Bridge: a.Bridge, AdvertiseAs: a.AdvertiseAs, m: m, caps: m.reconciler.Driver(a.Type).Capabilities(), interner: m.rib.NewInterner(),
 		endpoints: map[endpointKey]*endpoint{}, macs: map[ethernet.MAC]*localMAC{},
-		addrs: map[netip.Addr][]ethernet.MAC{}, ports: map[string]int{},
+		addrs: map[netip.Addr][]ethernet.MAC{}, ports: map[string][]*endpoint{},
 	}
 	if a.IP.IsValid() {
 		i.PrefixLen = a.IP.Bits()
 	}
+	if i.AdvertiseAs == "" {
+		i.AdvertiseAs = AsVPN
+	}
+	i.selfEncap = i.chooseEncap(&wire.Attrs{EncapBits: encapBits(i.caps.Encaps) &^ encap.Default.Bit()})
 	return i
 }
 
 // open makes the instance's place in the RIB and in the dataplane, unless its
 // first port cannot be there.
-func (i *Instance) open(ctx context.Context, port string) error {
-	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, Bridge: i.Bridge}
+func (i *Instance) open(ctx context.Context, port dataplane.Port) error {
+	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, L3VNI: i.AdvertiseAs.evpn(), Bridge: i.Bridge}
 	if i.Gateway.IsValid() {
 		inst.Gateway = netip.PrefixFrom(i.Gateway, i.PrefixLen)
 	}
@@ -127,7 +143,8 @@ func (i *Instance) open(ctx context.Context, port string) error {
 func (i *Instance) driver() dataplane.Driver { return i.m.reconciler.Driver(i.Type) }
 
 // usable returns the test for routes that the dataplane can use: next hop of
-// the underlay's family, an encapsulation that the driver has, and one label.
+// the underlay's family, an encapsulation that the driver has, one label, and a
+// prefix of a family that it carries.
 // Routes of other instances of the node, whose next hop is ourselves, count.
 func (i *Instance) usable() func(wire.Route, *wire.Attrs) bool {
 	caps := i.caps
@@ -135,16 +152,34 @@ func (i *Instance) usable() func(wire.Route, *wire.Attrs) bool {
 	acceptNone := caps.AcceptDefault && (i.Type != dataplane.EVPN || i.m.AcceptNoEncap)
 	accept := encapBits(caps.Encaps)
 	evpn := i.Type == dataplane.EVPN
+	only4 := caps.IPv4Only && !evpn
+	type5 := i.usableType5()
 	return func(r wire.Route, a *wire.Attrs) bool {
 		end, label := a.NextHop, r.Label
 		if r.NLRI.Kind == wire.KindIMET {
 			end, label = a.PMSI.Endpoint, a.PMSI.Label
 		}
-		if !end.IsValid() || end.Is4() != tunnel.Is4() || r.MultiLabel || evpn && label == 0 {
+		if !end.IsValid() || end.Is4() != tunnel.Is4() || r.MultiLabel || evpn && label == 0 || only4 && r.NLRI.IP().Is6() {
 			return false
+		}
+		if r.NLRI.Kind == wire.KindPrefix {
+			return type5(r, a)
 		}
 		offered := a.EncapBits
 		return offered == 0 && acceptNone || offered&accept != 0
+	}
+}
+
+// usableType5 returns the test for what EVPN type 5 routes need beside: VXLAN, a
+// VNI, and a MAC address at the far end to send frames to. Routes that have to be
+// resolved through others are not used (RFC 9136 §4.4.1 is the form without).
+func (i *Instance) usableType5() func(wire.Route, *wire.Attrs) bool {
+	able, acceptNone := routesVXLAN(i.caps), i.m.AcceptNoEncap
+	return func(r wire.Route, a *wire.Attrs) bool {
+		if !able || r.Label == 0 || a.RouterMAC.IsZero() || r.Recursive() {
+			return false
+		}
+		return a.EncapBits == 0 && acceptNone || a.EncapBits&encap.VXLAN.Bit() != 0
 	}
 }
 
@@ -162,12 +197,16 @@ func (i *Instance) end(ctx context.Context) {
 	var b rib.Batch
 	for _, e := range i.endpoints {
 		for _, n := range e.routes {
-			b.Withdraw(n)
+			i.withdraw(&b, n)
 		}
 		i.freeRD(e)
 	}
 	for _, m := range i.macs {
-		i.freeLabel(m)
+		for _, l := range m.labels {
+			if l.number != 0 {
+				i.m.labels.Free(l.number)
+			}
+		}
 	}
 	if i.multicast {
 		b.Withdraw(wire.IMETRoute(i.RD, i.m.originator()))
@@ -190,10 +229,22 @@ func (i *Instance) freeRD(e *endpoint) {
 	}
 }
 
-func (i *Instance) freeLabel(m *localMAC) {
-	if m.label != 0 {
-		i.m.labels.Free(m.label)
-		m.label = 0
+// labelSlot tells which of a MAC's labels an address has: all the same one, unless the
+// driver needs one for each IP version.
+func (i *Instance) labelSlot(ip netip.Addr) int {
+	if i.caps.LabelPerFamily && ip.Is6() {
+		return 1
+	}
+	return 0
+}
+
+// freeUnused gives the labels of a MAC back that no endpoint has.
+func (i *Instance) freeUnused(m *localMAC) {
+	for n := range m.labels {
+		if l := &m.labels[n]; l.number != 0 && l.endpoints == 0 {
+			i.m.labels.Free(l.number)
+			l.number = 0
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/allocator"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	Tunnel map[dataplane.VPNType]netip.Addr
 	// AcceptNoEncap takes EVPN routes without encapsulation community as VXLAN.
 	AcceptNoEncap bool
+	// Joiner joins E-VPN instances to VRFs; nil if the node cannot.
+	Joiner Joiner
 	// RTC announces which route targets the instances import (RFC 4684).
 	RTC bool
 	Log *slog.Logger
@@ -50,12 +53,17 @@ type Manager struct {
 	rib        *rib.RIB
 	reconciler *dataplane.Reconciler
 	rds        *allocator.Allocator
-	labels     *allocator.Allocator // MPLS labels, and VNIs that are not given
+	labels     *allocator.Allocator // MPLS labels, and VNIs that are not given or that VRFs receive by
+	behind     behind
 	pool       *pool
+	// joining is held while a join is made, used by an attach, or undone; before mu
+	// and the locks of instances.
+	joining sync.Mutex
 
 	mu        sync.Mutex
 	instances map[string]*Instance
 	vnis      map[uint32]struct{} // of all instances, given ones too
+	joins     map[string]*join    // by the id of the VRF
 	numbers   uint32
 }
 
@@ -63,8 +71,10 @@ type Manager struct {
 func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, error) {
 	m := &Manager{
 		Config: c, rib: r, reconciler: rec, pool: newPool(), instances: map[string]*Instance{}, vnis: map[uint32]struct{}{},
+		joins:  map[string]*join{},
 		rds:    allocator.New("route distinguisher", 0, 65535),
 		labels: allocator.New("label", 16, 1048575),
+		behind: behind{labels: map[wire.NLRI]uint32{}},
 	}
 	if !c.RTC {
 		return m, nil
@@ -81,7 +91,7 @@ func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, erro
 func (m *Manager) Run(ctx context.Context) { m.pool.run(ctx, max(2, runtime.GOMAXPROCS(0))) }
 
 // Labels returns the labels in use with their owners: MPLS labels and VNIs,
-// but for the VNIs that requests gave.
+// but for the VNIs that requests gave, unless EVPN type 5 routes announce them.
 func (m *Manager) Labels() map[uint32]string { return m.labels.InUse() }
 
 // RDs returns the route distinguisher numbers in use with their owners.
@@ -117,6 +127,9 @@ func (m *Manager) Count() int {
 // one. A *RequestError says what is wrong with the request; any other error is
 // the dataplane's. On error nothing has changed.
 func (m *Manager) Attach(ctx context.Context, a Attachment) error {
+	if a.EVI.ID != "" {
+		return m.attachEVI(ctx, a)
+	}
 	if err := m.check(a); err != nil {
 		return err
 	}
@@ -149,6 +162,12 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("direction", "Unsupported direction: %s (driver %q takes %v)", a.Direction, d.Name(), caps.Directions)
 	case a.Bridge != "" && (a.Type != dataplane.EVPN || !caps.ExistingBridge):
 		return refuse("linuxbr", "an existing bridge cannot be used by driver %q for %s", d.Name(), a.Type)
+	case a.OVS != (dataplane.OVSPort{}) && !caps.OVSPorts:
+		return refuse("local_port", "a port of an Open vSwitch bridge (%s) cannot be used by driver %q for %s", a.OVS, d.Name(), a.Type)
+	case a.Fallback != nil && !caps.Fallback && a.Type == dataplane.IPVPN:
+		return refuse("fallback", "driver %q for %s sends no traffic elsewhere that has no route", d.Name(), a.Type)
+	case a.Type == dataplane.IPVPN && a.IP.Addr().Is6() && caps.IPv4Only:
+		return refuse("ip_address", "driver %q for %s carries no IPv6: %s", d.Name(), a.Type, a.IP)
 	case a.Type == dataplane.IPVPN && !a.IP.IsValid():
 		return refuse("ip_address", "Missing parameter: 'ip_address'")
 	case a.Type == dataplane.EVPN && a.AdvertiseSubnet && a.IP.IsValid() && !a.IP.IsSingleIP():
@@ -159,10 +178,21 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("import_rt", "%d route targets: want at most %d", len(a.Imports), MaxRouteTargets)
 	case len(a.Exports) > MaxRouteTargets:
 		return refuse("export_rt", "%d route targets: want at most %d", len(a.Exports), MaxRouteTargets)
+	case a.AdvertiseAs != "" && a.Type != dataplane.IPVPN:
+		return refuse("advertise_as", "%s: an instance of type %s has no choice of this: want it left out", a.AdvertiseAs, a.Type)
+	case !slices.Contains([]Advertise{"", AsVPN, AsEVPN, AsBoth}, a.AdvertiseAs):
+		return refuse("advertise_as", "%s: want %s, %s or %s", a.AdvertiseAs, AsVPN, AsEVPN, AsBoth)
+	case a.AdvertiseAs.evpn() && !routesVXLAN(caps):
+		return refuse("advertise_as", "%s: driver %q for %s does not route packets that come in VXLAN: want %s", a.AdvertiseAs, d.Name(), a.Type, AsVPN)
 	case a.VNI > MaxVNI:
 		return refuse("vni", "%d: want 1 to %d, or 0 to allocate one", a.VNI, MaxVNI)
 	}
 	return nil
+}
+
+// routesVXLAN tells whether a driver can be the far end of EVPN type 5 routes.
+func routesVXLAN(caps dataplane.Capabilities) bool {
+	return !caps.RouterMAC.IsZero() && slices.Contains(caps.Encaps, encap.VXLAN)
 }
 
 // lockInstance returns the instance of the attachment with its lock held; it is
@@ -191,7 +221,7 @@ func (m *Manager) lockInstance(ctx context.Context, a Attachment) (i *Instance, 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := i.open(ctx, a.Port); err != nil {
+	if err := i.open(ctx, dataplane.Port{Name: a.Port, OVS: a.OVS}); err != nil {
 		i.end(ctx)
 		i.mu.Unlock()
 		return nil, false, refusal(err)
@@ -217,13 +247,17 @@ func (m *Manager) reserve(a Attachment) (*Instance, error) {
 
 // takeVNI gives an instance the VNI that the request asks for, which must not
 // be that of another instance, or else a label of our own. A VNI and an MPLS
-// label may be the same number. It runs with m.mu held.
+// label may be the same number, but not where packets with either come in VXLAN. It
+// runs with m.mu held.
 func (m *Manager) takeVNI(i *Instance, asked uint32) error {
 	if asked != 0 {
 		if _, used := m.vnis[asked]; used {
 			return refuse("vni", "A VPN instance using vni %d already exists.", asked)
 		}
-		i.VNI = asked
+		if i.AdvertiseAs.evpn() && !m.labels.Reserve(asked, i.Name) {
+			return refuse("vni", "%d is a label of this node (%s): want another one, or none to have one allocated", asked, m.labels.InUse()[asked])
+		}
+		i.VNI, i.ownVNI = asked, i.AdvertiseAs.evpn()
 		m.vnis[asked] = struct{}{}
 		return nil
 	}
@@ -267,6 +301,11 @@ func (m *Manager) forget(i *Instance) {
 // Detach removes an endpoint; the instance ends with its last one. Errors are
 // as for Attach.
 func (m *Manager) Detach(ctx context.Context, d Detachment) error {
+	if m.isJoined(d.InstanceID) {
+		m.joining.Lock()
+		defer m.joining.Unlock()
+		defer m.partUnused(ctx, d.InstanceID)
+	}
 	i := m.Instance(d.InstanceID)
 	if i == nil {
 		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
@@ -282,7 +321,7 @@ func (m *Manager) Detach(ctx context.Context, d Detachment) error {
 	if err := i.detach(ctx, d); err != nil {
 		return err
 	}
-	if len(i.endpoints) == 0 {
+	if len(i.endpoints) == 0 && i.join == nil {
 		i.end(ctx)
 	}
 	return nil

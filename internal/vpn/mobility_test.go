@@ -335,14 +335,14 @@ func TestTwoNodes(t *testing.T) {
 			"evpn green vni 17", "  flood via 10.77.1.1/5000/VXLAN", "  local-mac dev tap1 02:00:00:00:00:04", "  mac 02:00:00:00:00:02 via 10.77.1.1/5000/VXLAN", "  port dev tap1",
 			"evpn red vni 16", "  flood via 10.77.1.1/16/VXLAN", "  local-mac dev tap1 02:00:00:00:00:03", "  mac 02:00:00:00:00:01 via 10.77.1.1/16/VXLAN",
 			"  neigh 02:00:00:00:00:01 ip 192.0.2.5", "  neigh 02:00:00:00:00:01 ip 2001:db8::5", "  port dev tap1",
-			"ipvpn blue vni 18", "  local-prefix dev tap1 02:00:00:00:00:06 ip 192.0.2.10 label 19", "  port dev tap1",
-			"  prefix 192.0.2.9/32 via 10.77.2.1/18/MPLS", "  prefix 198.51.100.0/24 via 10.77.2.1/19/MPLS",
+			"ipvpn blue vni 18", "  local-prefix dev tap1 02:00:00:00:00:06 ip 192.0.2.10 192.0.2.10/32 label 19", "  port dev tap1",
+			"  prefix 192.0.2.10/32 via 10.77.2.2/19/MPLS", "  prefix 192.0.2.9/32 via 10.77.2.1/18/MPLS", "  prefix 198.51.100.0/24 via 10.77.2.1/19/MPLS",
 		)
 		end()
 		b.wantPlane(
 			"evpn green vni 17", "  local-mac dev tap1 02:00:00:00:00:04", "  port dev tap1",
 			"evpn red vni 16", "  local-mac dev tap1 02:00:00:00:00:03", "  port dev tap1",
-			"ipvpn blue vni 18", "  local-prefix dev tap1 02:00:00:00:00:06 ip 192.0.2.10 label 19", "  port dev tap1",
+			"ipvpn blue vni 18", "  local-prefix dev tap1 02:00:00:00:00:06 ip 192.0.2.10 192.0.2.10/32 label 19", "  port dev tap1", "  prefix 192.0.2.10/32 via 10.77.2.2/19/MPLS",
 		)
 	})
 }

@@ -24,6 +24,7 @@ type modelInstance struct {
 	typ              dataplane.VPNType
 	vni              uint32
 	given            bool // the request gave the VNI
+	as               vpn.Advertise
 	imports, exports []wire.RT
 	endpoints        map[modelKey]vpn.Attachment
 }
@@ -33,8 +34,12 @@ type modelKey struct {
 	ip  netip.Addr
 }
 
-// refusal returns the field that an attach is refused for, or "".
-func (m model) refusal(a vpn.Attachment) string {
+// type5 tells whether the instance has EVPN type 5 routes, and mpls whether VPN routes.
+func (i *modelInstance) type5() bool { return i.as == vpn.AsEVPN || i.as == vpn.AsBoth }
+func (i *modelInstance) mpls() bool  { return i.as != vpn.AsEVPN }
+
+// refusal returns the field that an attach is refused for, or ""; labels are those in use.
+func (m model) refusal(a vpn.Attachment, labels map[uint32]string) string {
 	wide := a.AdvertiseSubnet && a.IP.IsValid() && !a.IP.IsSingleIP()
 	switch {
 	case a.Type == dataplane.EVPN && a.Direction != dataplane.Both:
@@ -43,6 +48,8 @@ func (m model) refusal(a vpn.Attachment) string {
 		return "ip_address"
 	case a.Type == dataplane.EVPN && wide:
 		return "advertise_subnet"
+	case a.Type == dataplane.EVPN && a.AdvertiseAs != "":
+		return "advertise_as"
 	}
 	i := m[a.InstanceID]
 	if i == nil {
@@ -50,6 +57,9 @@ func (m model) refusal(a vpn.Attachment) string {
 			if a.VNI != 0 && other.vni == a.VNI {
 				return "vni"
 			}
+		}
+		if i := (&modelInstance{as: a.AdvertiseAs}); i.type5() && a.VNI != 0 && labels[a.VNI] != "" {
+			return "vni"
 		}
 		return ""
 	}
@@ -73,7 +83,7 @@ func (m model) refusal(a vpn.Attachment) string {
 func (m model) attach(a vpn.Attachment, vni uint32) {
 	i := m[a.InstanceID]
 	if i == nil {
-		i = &modelInstance{typ: a.Type, vni: vni, given: a.VNI != 0, endpoints: map[modelKey]vpn.Attachment{}}
+		i = &modelInstance{typ: a.Type, vni: vni, given: a.VNI != 0, as: a.AdvertiseAs, endpoints: map[modelKey]vpn.Attachment{}}
 		m[a.InstanceID] = i
 	}
 	i.imports, i.exports = sorted(a.Imports), sorted(a.Exports)
@@ -125,7 +135,7 @@ func ownRD(a vpn.Attachment) bool {
 func (m model) identifiers() (labels, rds int) {
 	for _, i := range m {
 		rds++
-		if !i.given {
+		if !i.given || i.type5() {
 			labels++
 		}
 		macs := map[ethernet.MAC]bool{}
@@ -184,10 +194,13 @@ func (i *modelInstance) routeLines() []string {
 		case e.Direction == dataplane.FromPort:
 		case i.typ == dataplane.EVPN:
 			line(fmt.Sprintf("mac %s %s", e.MAC, e.IP.Addr()), ownRD(e), e.LocalPref)
-		case ownRD(e):
-			line("prefix "+e.IP.Masked().String(), true, e.LocalPref)
 		default:
-			line("prefix "+netip.PrefixFrom(e.IP.Addr(), e.IP.Addr().BitLen()).String(), false, e.LocalPref)
+			if i.mpls() {
+				line("prefix "+announcedPrefix(e).String(), ownRD(e), e.LocalPref)
+			}
+			if i.type5() {
+				line(fmt.Sprintf("type 5 %s vni %d", announcedPrefix(e), i.vni), ownRD(e), e.LocalPref)
+			}
 		}
 	}
 	slices.Sort(out)
@@ -203,6 +216,8 @@ func announcedLines(i *vpn.Instance) []string {
 			what = "flood"
 		case wire.KindMACIP:
 			what = fmt.Sprintf("mac %s %s", p.NLRI.MAC, p.NLRI.IP())
+		case wire.KindPrefix:
+			what = fmt.Sprintf("type 5 %s vni %d", p.NLRI.Prefix(), p.Label)
 		default:
 			what = "prefix " + p.NLRI.Prefix().String()
 		}
@@ -217,16 +232,52 @@ func announcedLines(i *vpn.Instance) []string {
 	return out
 }
 
+// portDirection is how a port's entry shows which ways the traffic of its endpoints
+// goes: nothing when both.
+func (i *modelInstance) portDirection(port string) string {
+	to, from := false, false
+	for _, e := range i.endpoints {
+		if e.Port == port {
+			to, from = to || e.Direction != dataplane.FromPort, from || e.Direction != dataplane.ToPort
+		}
+	}
+	switch {
+	case to && from:
+		return ""
+	case to:
+		return " to-port"
+	}
+	return " from-port"
+}
+
+// announcedPrefix is what an endpoint of a VRF stands for.
+func announcedPrefix(a vpn.Attachment) netip.Prefix {
+	if a.AdvertiseSubnet {
+		return a.IP.Masked()
+	}
+	return netip.PrefixFrom(a.IP.Addr(), a.IP.Addr().BitLen())
+}
+
+// ownPrefixes are those that the instance has routes for whatever others announce.
+func (i *modelInstance) ownPrefixes() (out []netip.Prefix) {
+	for _, e := range i.endpoints {
+		if i.typ == dataplane.IPVPN && e.Direction != dataplane.FromPort {
+			out = append(out, announcedPrefix(e))
+		}
+	}
+	return out
+}
+
 // localLines describes the entries of local origin, without labels.
 func (i *modelInstance) localLines() []string {
 	lines := map[string]bool{}
 	for _, e := range i.endpoints {
-		lines["port dev "+e.Port] = true
+		lines["port dev "+e.Port+i.portDirection(e.Port)] = true
 		if i.typ == dataplane.EVPN {
 			lines[fmt.Sprintf("local-mac dev %s %s", e.Port, e.MAC)] = true
 			continue
 		}
-		s := fmt.Sprintf("local-prefix dev %s %s ip %s", e.Port, e.MAC, e.IP.Addr())
+		s := fmt.Sprintf("local-prefix dev %s %s ip %s %s", e.Port, e.MAC, e.IP.Addr(), announcedPrefix(e))
 		if e.Direction != dataplane.Both {
 			s += " " + string(e.Direction)
 		}

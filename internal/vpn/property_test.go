@@ -48,7 +48,8 @@ func (r *run) attachment() vpn.Attachment {
 	if evpns[id] {
 		return evpn(m, ip, append(edits, named(id))...)
 	}
-	return vrf(m, ip, append(edits, named(id))...)
+	as := rapid.SampledFrom([]vpn.Advertise{"", "", vpn.AsVPN, vpn.AsEVPN, vpn.AsBoth}).Draw(t, "advertise_as")
+	return vrf(m, ip, append(edits, named(id), advertise(as))...)
 }
 
 // existing returns an endpoint there is, or any.
@@ -88,7 +89,7 @@ func (r *run) again() {
 
 func (r *run) attachThis(a vpn.Attachment) {
 	before, stuck := r.n.state(), r.stuck()
-	want := r.m.refusal(a)
+	want := r.m.refusal(a, r.n.Labels())
 	err := r.n.Attach(context.Background(), a)
 	settle()
 	var refused *vpn.RequestError
@@ -183,6 +184,7 @@ func (r *run) check() {
 	if l, d := len(r.n.Labels()), len(r.n.RDs()); l != labels || d != rds {
 		r.Fatalf("labels %v, RDs %v: want %d and %d", r.n.Labels(), r.n.RDs(), labels, rds)
 	}
+	behind := 0
 	for id, m := range r.m {
 		i := r.n.Instance(id)
 		snap := i.Snapshot()
@@ -191,9 +193,21 @@ func (r *run) check() {
 		}
 		r.same("endpoints of "+id, m.endpointLines(), snapshotLines(i))
 		r.same("routes of "+id, m.routeLines(), announcedLines(i))
-		if len(r.n.reconciler.Problems()) == 0 {
-			r.same("plane of "+id, m.localLines(), installedLines(r.n.plane.Entries(m.typ, id)))
+		if m.type5() {
+			behind += len(m.ownPrefixes())
 		}
+		if len(r.n.reconciler.Problems()) == 0 {
+			entries := r.n.plane.Entries(m.typ, id)
+			r.same("plane of "+id, m.localLines(), installedLines(entries))
+			for _, p := range m.ownPrefixes() {
+				if !slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "prefix "+p.String()+" via 10.77.2.1/") }) {
+					r.Fatalf("%s has no route to its own %s: %v", id, p, entries)
+				}
+			}
+		}
+	}
+	if got := r.n.Behind(); got != behind {
+		r.Fatalf("labels behind %d type 5 routes, want %d", got, behind)
 	}
 	rtc := 0
 	for _, route := range r.n.routes() {
@@ -225,7 +239,7 @@ func (r *run) end() {
 	}
 	settle()
 	st := r.n.rib.Stats()
-	if st.Paths+st.Sets+len(r.n.Labels())+len(r.n.RDs())+r.n.Count() != 0 || r.n.plane.String() != "" {
+	if st.Paths+st.Sets+len(r.n.Labels())+len(r.n.RDs())+r.n.Count()+r.n.Behind() != 0 || r.n.plane.String() != "" {
 		r.Fatalf("left after the end:\n%s", r.n.state())
 	}
 	if id, err := r.n.rib.AddSource("probe", rib.Peer); err != nil || id != 1 {
@@ -238,7 +252,7 @@ func (r *run) end() {
 func TestRandomSequences(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		rapid.Check(plainTB{t}, func(rt *rapid.T) {
-			r := &run{T: rt, n: newNode(t, setup{rtc: true}), m: model{}}
+			r := &run{T: rt, n: newNode(t, setup{rtc: true, ipvpnCaps: overVXLAN}), m: model{}}
 			defer r.n.stopOnce()
 			step := func(f func()) func(*rapid.T) { return func(rt *rapid.T) { r.T = rt; f() } }
 			rt.Repeat(map[string]func(*rapid.T){

@@ -19,7 +19,7 @@ import (
 // then. The race detector looks on; at the end nothing may be left.
 func TestManyCallersAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		n := newNode(t, setup{rtc: true})
+		n := newNode(t, setup{rtc: true, ipvpnCaps: overVXLAN})
 		p := n.peer("BGP-10.77.0.9")
 		calls := 0
 		n.plane.Fail(fake.Forever, func(o fake.Op) bool {
@@ -66,7 +66,8 @@ func randomAttachment(r *rand.Rand) vpn.Attachment {
 	}
 	switch r.IntN(3) {
 	case 0:
-		return vrf(1+r.IntN(3), ip, edits...)
+		as := []vpn.Advertise{vpn.AsVPN, vpn.AsEVPN, vpn.AsBoth}[r.IntN(3)]
+		return vrf(1+r.IntN(3), ip, append(edits, advertise(as), named([]string{"blue", "pink"}[r.IntN(2)]))...)
 	case 1:
 		return evpn(1+r.IntN(3), "", append(edits, named("green"))...)
 	}

@@ -13,14 +13,32 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
+// Advertise says as what the prefixes of a VRF are announced, with the names of the
+// REST API.
+type Advertise string
+
+// Ways to announce a VRF's prefixes.
+const (
+	AsVPN  Advertise = "vpn"  // VPNv4 and VPNv6 routes
+	AsEVPN Advertise = "evpn" // EVPN type 5 routes (RFC 9136, interface-less)
+	AsBoth Advertise = "both"
+)
+
+// evpn tells whether EVPN type 5 routes are announced.
+func (a Advertise) evpn() bool { return a == AsEVPN || a == AsBoth }
+
 // Attachment asks for an endpoint (MAC, IP) behind a local port to be part of
 // a VPN instance. It carries the complete parameters of the instance.
 type Attachment struct {
 	Type       dataplane.VPNType
 	InstanceID string
-	// Port is the local device, or a label for it that the driver understands.
+	// Port is the local device, or a label for what OVS says.
 	Port string
-	MAC  ethernet.MAC
+	// OVS says where the port is in an Open vSwitch bridge.
+	OVS dataplane.OVSPort
+	// EVI stands in place of Port when it has an ID; VRF only.
+	EVI EVIPort
+	MAC ethernet.MAC
 	// IP is the endpoint's address with the length of its subnet; invalid for a
 	// wildcard endpoint (EVPN only), which stands for the MAC alone.
 	IP netip.Prefix
@@ -31,6 +49,8 @@ type Attachment struct {
 	Exports         []wire.RT
 	// VNI is the VNI to use when the instance is created; 0 to allocate one.
 	VNI uint32
+	// AdvertiseAs says how the prefixes of a new VRF are announced; "" is AsVPN.
+	AdvertiseAs Advertise
 	// LocalPref is the LOCAL_PREF of the endpoint's routes; 0 means 100.
 	LocalPref uint32
 	HashOrder uint32
@@ -40,7 +60,23 @@ type Attachment struct {
 	// Description and InstanceDescription are kept and shown, nothing more.
 	Description         json.RawMessage
 	InstanceDescription json.RawMessage
-	Fallback            json.RawMessage
+	// Fallback replaces the instance's; nil keeps it.
+	Fallback *Fallback
+}
+
+// Fallback is where a VRF sends what it has no route for.
+type Fallback struct {
+	// Source and MAC are the Ethernet addresses the traffic goes from and to.
+	Source, MAC ethernet.MAC
+	// Port is the OpenFlow port number.
+	Port uint32
+	// Text is the member of the request, for the looking glass.
+	Text json.RawMessage
+}
+
+// same tells whether two fallbacks send traffic to the same place.
+func (f *Fallback) same(o *Fallback) bool {
+	return (f == nil) == (o == nil) && (f == nil || f.Source == o.Source && f.MAC == o.MAC && f.Port == o.Port)
 }
 
 // Detachment asks for an endpoint to leave a VPN instance.

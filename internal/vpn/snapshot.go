@@ -17,8 +17,10 @@ import (
 type Snapshot struct {
 	Imports, Exports []wire.RT
 	Description      json.RawMessage // nil when not set
-	Fallback         json.RawMessage
+	Fallback         *Fallback
 	Endpoints        []EndpointInfo // by port, MAC, address
+	// GatewayPort is the device of an EVI where VRF, by its id, is plugged in; both may be empty.
+	GatewayPort, VRF string
 }
 
 // EndpointInfo is one endpoint of a Snapshot.
@@ -40,10 +42,13 @@ func (i *Instance) Snapshot() Snapshot {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s := Snapshot{Imports: i.imports, Exports: i.exports, Description: i.description, Fallback: i.fallback}
+	if i.join != nil {
+		s.GatewayPort, s.VRF = i.join.eviPort, i.join.vrf
+	}
 	for _, e := range i.endpoints {
 		m := i.macs[e.MAC]
 		info := EndpointInfo{
-			Port: e.Port, MAC: e.MAC, IP: e.IP, Label: m.label, LocalPref: e.LocalPref, RD: i.RD,
+			Port: e.Port, MAC: e.MAC, IP: e.IP, Label: e.label, LocalPref: e.LocalPref, RD: i.RD,
 			Direction: e.Direction, MobilitySeq: m.seq, Description: e.Description,
 		}
 		if e.ownRD {

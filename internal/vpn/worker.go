@@ -89,6 +89,7 @@ func (w *worker) addChange(i *Instance, s *rib.Selection) {
 		e.MAC = s.Best[0].NLRI.MAC
 	default:
 		e.NextHops = w.hopsOf(i, s.Best)
+		c.Delete = len(e.NextHops) == 0
 	}
 }
 
@@ -97,38 +98,51 @@ func (w *worker) hop(nh dataplane.NextHop) []dataplane.NextHop {
 	return w.hops[len(w.hops)-1 : len(w.hops) : len(w.hops)]
 }
 
-// hopsOf returns the distinct next hops of paths.
+// hopsOf returns the distinct next hops of paths that have one.
 func (w *worker) hopsOf(i *Instance, best []rib.Path) []dataplane.NextHop {
 	first := len(w.hops)
 	for n := range best {
-		p := &best[n]
-		nh := dataplane.NextHop{Addr: p.Attrs.NextHop, Label: p.Label, Encap: encap.VXLAN}
-		if i.Type == dataplane.IPVPN {
-			nh.Label, nh.Encap, nh.Order = p.MPLSLabel(), i.chooseEncap(p.Attrs), p.Attrs.HashOrder()
-		}
-		if !slices.Contains(w.hops[first:], nh) {
+		nh, ok := i.hopOf(&best[n])
+		if ok && !slices.Contains(w.hops[first:], nh) {
 			w.hops = append(w.hops, nh)
 		}
 	}
 	return w.hops[first:len(w.hops):len(w.hops)]
 }
 
-// chooseEncap returns the encapsulation towards a next hop: VXLAN when both
-// sides have it, else the first of the driver's that the route names.
-func (i *Instance) chooseEncap(a *wire.Attrs) encap.Type {
-	ours := i.caps.Encaps
-	if a.EncapBits&encap.VXLAN.Bit() != 0 && slices.Contains(ours, encap.VXLAN) {
-		return encap.VXLAN
+// hopOf returns the next hop of a path. There is none for a type 5 route that leads to
+// this node and is not, or no longer, one of ours.
+func (i *Instance) hopOf(p *rib.Path) (nh dataplane.NextHop, ok bool) {
+	nh = dataplane.NextHop{Addr: p.Attrs.NextHop, Label: p.Label, Encap: encap.VXLAN}
+	switch {
+	case i.Type == dataplane.EVPN:
+		return nh, true
+	case p.NLRI.Kind != wire.KindPrefix:
+		nh.Label, nh.Encap = p.MPLSLabel(), i.chooseEncap(p.Attrs)
+	case nh.Addr == i.m.Tunnel[i.Type]:
+		if nh.Label, ok = i.m.behind.label(p.NLRI); !ok {
+			return nh, false
+		}
+		nh.Encap = i.selfEncap
+	default:
+		nh.RouterMAC = p.Attrs.RouterMAC
 	}
-	for _, t := range ours {
+	nh.Order = p.Attrs.HashOrder()
+	return nh, true
+}
+
+// chooseEncap returns the encapsulation towards a next hop: the driver's best of
+// those that the route names, or its default for a route that names none.
+func (i *Instance) chooseEncap(a *wire.Attrs) encap.Type {
+	for _, t := range i.caps.Encaps {
 		if a.EncapBits&t.Bit() != 0 {
 			return t
 		}
 	}
-	if len(ours) > 0 {
-		return ours[0]
+	if i.caps.DefaultEncap != encap.Default || len(i.caps.Encaps) == 0 {
+		return i.caps.DefaultEncap
 	}
-	return encap.Default
+	return i.caps.Encaps[0]
 }
 
 // outrun tells whether a remote route for a local MAC must be answered with a

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
 // DefaultLocalPref is the LOCAL_PREF of routes that carry none.
@@ -39,6 +41,9 @@ type Attrs struct {
 	MobilitySeq uint32
 	// Sticky is set for MACs that must not move (RFC 7432 §15.2).
 	Sticky bool
+	// RouterMAC is that of the Router's MAC community, the first usable one; zero
+	// when there is none.
+	RouterMAC ethernet.MAC
 	// Discarded is the first fault because of which an attribute was left out of
 	// Raw, for the log (RFC 7606 §6); nil when there was none.
 	Discarded *Error
@@ -129,6 +134,10 @@ func (a *Attrs) addCommunity(c ExtCommunity) {
 	case c[0] == 0x06 && c[1] == 0x00:
 		a.MobilitySeq = binary.BigEndian.Uint32(c[4:])
 		a.Sticky = c[2]&1 != 0
+	case c[0] == 0x06 && c[1] == 0x03:
+		if mac := RouterMACOf(c); a.RouterMAC.IsZero() && !mac.IsMulticast() {
+			a.RouterMAC = mac
+		}
 	}
 }
 

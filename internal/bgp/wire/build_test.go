@@ -30,6 +30,7 @@ func localAttrs(t testing.TB) map[string]LocalAttrs {
 		"sticky MAC": {NextHop: nh, Communities: []ExtCommunity{{6, 0, 1}}},
 		"flood":      {NextHop: nh, RTs: []RT{rt}, PMSI: &PMSI{TunnelType: PMSIIngressReplication, Label: 16, Endpoint: nh}},
 		"flood IPv6": {NextHop: nh, PMSI: &PMSI{TunnelType: PMSIIngressReplication, Label: 0xffffff, Endpoint: netip.MustParseAddr("2001:db8::1")}},
+		"type 5":     {NextHop: nh, Communities: []ExtCommunity{EncapCommunity(encap.VXLAN), RouterMACCommunity(testMAC), HashOrderCommunity(3)}, RTs: []RT{rt}},
 		"flow":       {Communities: []ExtCommunity{{0x80, 8, 0xfc, 0, 0, 0, 2, 0x5a}}, RTs: []RT{rt}},
 		"many RTs":   {NextHop: nh, RTs: many},
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
 // EncapCommunity returns the Encapsulation Extended Community (RFC 9012 §4.1).
@@ -27,6 +28,17 @@ func MobilityCommunity(seq uint32) ExtCommunity {
 	binary.BigEndian.PutUint32(c[4:], seq)
 	return c
 }
+
+// RouterMACCommunity returns the EVPN Router's MAC Extended Community (RFC 9135
+// §8.1).
+func RouterMACCommunity(mac ethernet.MAC) ExtCommunity {
+	c := ExtCommunity{0x06, 0x03}
+	copy(c[2:], mac[:])
+	return c
+}
+
+// RouterMACOf returns the address of an EVPN Router's MAC Extended Community.
+func RouterMACOf(c ExtCommunity) ethernet.MAC { return ethernet.MAC(c[2:]) }
 
 // HashOrderCommunity returns the consistent-hash sort order community
 // (draft-ietf-bess-service-chaining §2.7; opaque, sub-type 0x14).

@@ -173,6 +173,9 @@ func compareAttr(t *testing.T, a *Attrs, attr bgp.PathAttributeInterface) {
 				t.Errorf("community %x, GoBGP has %x", raw, b)
 			}
 			want.addCommunity(raw)
+			if m, ok := c.(*bgp.RouterMacExtended); ok && want.RouterMAC.IsZero() && m.Mac[0]&1 == 0 && !allZero(m.Mac) {
+				t.Errorf("no router's MAC, GoBGP has %s", m.Mac)
+			}
 		}
 	case *bgp.PathAttributePmsiTunnel:
 		want.PMSI = &PMSI{Flags: a.PMSI.Flags, TunnelType: uint8(v.TunnelType), Label: v.Label}

@@ -156,6 +156,9 @@ func compareEVPN(t *testing.T, r Route, data bgp.EVPNRouteTypeInterface) {
 		if want := netip.PrefixFrom(v.IPPrefix, int(v.IPPrefixLength)).Masked(); n.Prefix() != want {
 			t.Errorf("prefix %v, GoBGP has %v", n.Prefix(), want)
 		}
+		if want := !v.GWIPAddress.IsUnspecified() || !allZero(must(v.ESI.Serialize())(t)); r.Recursive() != want {
+			t.Errorf("ESI or gateway: %v, GoBGP has %v and %v", r.Recursive(), v.ESI, v.GWIPAddress)
+		}
 	}
 }
 

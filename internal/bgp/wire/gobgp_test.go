@@ -107,6 +107,8 @@ func gobgpEVPNRoutes(t testing.TB) []gobgpRoute {
 		raw := segment(ip)
 		return Route{NLRI: NLRI{Kind: KindES, RD: testRD, Addr: digest(raw)}, Raw: raw}
 	}
+	overlay := unhex(t, "00010203040506070809"+"00000000"+"18cb007100"+"c633640a"+"001388")
+	overlay6 := unhex(t, "00010203040506070809"+"00000000"+"3020010db8000100000000000000000000"+"00000000000000000000000000000000"+"000000")
 	return []gobgpRoute{
 		{"EVPN 1", bgp.NewEVPNEthernetAutoDiscoveryRoute(rd, testESI, 0xffffffff, 16), Route{NLRI: ad, Label: 16}, false},
 		{"EVPN 2 MAC only", macip(netip.Addr{}, 0, 16), Route{NLRI: MACIPRoute(testRD, testMAC, netip.Addr{}), Label: 16}, false},
@@ -123,7 +125,8 @@ func gobgpEVPNRoutes(t testing.TB) []gobgpRoute {
 		{"EVPN 5 IPv4", must(bgp.NewEVPNIPPrefixRoute(rd, zeroESI, 5, 24, netip.MustParseAddr("203.0.113.0"), netip.IPv4Unspecified(), 5000))(t), Route{NLRI: prefix("203.0.113.0/24", 5), Label: 5000}, false},
 		{"EVPN 5 IPv6", must(bgp.NewEVPNIPPrefixRoute(rd, zeroESI, 0, 48, netip.MustParseAddr("2001:db8:1::"), netip.IPv6Unspecified(), 5000))(t), Route{NLRI: prefix("2001:db8:1::/48", 0), Label: 5000}, false},
 		{"EVPN 5 default", must(bgp.NewEVPNIPPrefixRoute(rd, zeroESI, 0, 0, netip.IPv6Unspecified(), netip.IPv6Unspecified(), 1))(t), Route{NLRI: prefix("::/0", 0), Label: 1}, false},
-		{"EVPN 5 gateway", must(bgp.NewEVPNIPPrefixRoute(rd, testESI, 0, 24, netip.MustParseAddr("203.0.113.0"), v4, 5000))(t), Route{NLRI: prefix("203.0.113.0/24", 0), Label: 5000}, true},
+		{"EVPN 5 gateway", must(bgp.NewEVPNIPPrefixRoute(rd, testESI, 0, 24, netip.MustParseAddr("203.0.113.0"), v4, 5000))(t), Route{NLRI: prefix("203.0.113.0/24", 0), Label: 5000, Raw: overlay}, false},
+		{"EVPN 5 ESI", must(bgp.NewEVPNIPPrefixRoute(rd, testESI, 0, 48, netip.MustParseAddr("2001:db8:1::"), netip.IPv6Unspecified(), 0))(t), Route{NLRI: prefix("2001:db8:1::/48", 0), Raw: overlay6}, false},
 	}
 }
 

@@ -130,7 +130,8 @@ func (rt RT) String() string { return adminText(uint16(rt[0]), rt[2:]) }
 func (c ExtCommunity) IsRT() bool { return c[0] <= 2 && c[1] == 0x02 }
 
 // Known reports the well-known meaning of a community as kind and value text:
-// target, rtrecord, redirect, encap, mac-mobility, or kind "" when unknown.
+// target, rtrecord, redirect, encap, mac-mobility, router-mac and so on, or kind
+// "" when unknown.
 func (c ExtCommunity) Known() (kind, value string) {
 	switch {
 	case c.IsRT():
@@ -145,6 +146,8 @@ func (c ExtCommunity) Known() (kind, value string) {
 		return "consistentHashSortOrder", strconv.FormatUint(uint64(binary.BigEndian.Uint32(c[2:])), 10)
 	case c[0] == 0x06 && c[1] == 0x00:
 		return "mac-mobility", strconv.FormatUint(uint64(binary.BigEndian.Uint32(c[4:])), 10)
+	case c[0] == 0x06 && c[1] == 0x03:
+		return "router-mac", RouterMACOf(c).String()
 	}
 	return "", ""
 }

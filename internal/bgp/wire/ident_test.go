@@ -109,6 +109,7 @@ func TestCommunityText(t *testing.T) {
 		{name: "unknown encapsulation", in: EncapCommunity(77), want: "encap:encap-77"},
 		{name: "hash order", in: HashOrderCommunity(5), want: "consistentHashSortOrder:5"},
 		{name: "MAC mobility", in: MobilityCommunity(1 << 31), want: "mac-mobility:2147483648"},
+		{name: "router's MAC", in: RouterMACCommunity(testMAC), want: "router-mac:02:00:00:00:00:01"},
 		{name: "site of origin", in: ExtCommunity{0, 3, 0xfc, 0, 0, 0, 0, 1}, want: "0x0003fc0000000001"},
 	}
 	for _, tt := range tests {
@@ -142,6 +143,15 @@ func TestRouteText(t *testing.T) {
 		{name: "EVPN 2 MAC only", in: Route{NLRI: MACIPRoute(testRD, testMAC, netip.Addr{}), Label: 16}, id: "type 2 192.0.2.1:5 02:00:00:00:00:01", text: "evpn:macadv::192.0.2.1:5:-:0:02:00:00:00:00:01/48:: label 1 (16)"},
 		{name: "EVPN 3", in: Route{NLRI: IMETRoute(testRD, ip6)}, id: "type 3 192.0.2.1:5 2001:db8::10", text: "evpn:multicast::192.0.2.1:5:0:2001:db8::10"},
 		{name: "EVPN 5", in: Route{NLRI: prefix6, Label: 16}, id: "type 5 192.0.2.1:5 2001:db8::/48", text: "evpn:prefix::192.0.2.1:5:-:3:2001:db8::/48: label 1 (16)"},
+		{
+			name: "EVPN 5 with a gateway", in: Route{NLRI: PrefixRoute(testRD, netip.MustParsePrefix("203.0.113.0/24")), Label: 16, Raw: append(append(make([]byte, 19), 198, 51, 100, 1), 0, 0, 16)},
+			id: "type 5 192.0.2.1:5 203.0.113.0/24", text: "evpn:prefix::192.0.2.1:5:-:0:203.0.113.0/24: label 1 (16) gateway 198.51.100.1",
+		},
+		{
+			name: "EVPN 5 with an ESI", in: Route{NLRI: prefix6, Raw: append([]byte{9}, make([]byte, 49)...)},
+			id: "type 5 192.0.2.1:5 2001:db8::/48", text: "evpn:prefix::192.0.2.1:5:-:3:2001:db8::/48: label 0 (0) esi 09000000000000000000",
+		},
+		{name: "EVPN 5 with octets of no sense", in: Route{NLRI: prefix6, Raw: []byte{1}}, id: "type 5 192.0.2.1:5 2001:db8::/48", text: "evpn:prefix::192.0.2.1:5:-:3:2001:db8::/48: label 0 (0)"},
 		{name: "RTC", in: Route{NLRI: RTCRoute(64512, rt)}, id: "rtc 64512:target:64512:100", text: "rtc 64512:target:64512:100"},
 		{name: "RTC default", in: Route{NLRI: NLRI{Kind: KindRTC}}, id: "rtc wildcard", text: "rtc wildcard"},
 		{name: "RTC short", in: Route{NLRI: NLRI{Kind: KindRTC, Bits: 64, Tag: 1, RD: RD{0, 2, 0xfc}}}, id: "rtc 1:target:64512:0/64", text: "rtc 1:target:64512:0/64"},

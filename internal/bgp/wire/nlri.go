@@ -69,10 +69,14 @@ type Route struct {
 	Label uint32
 	// MultiLabel is set when a VPN route carries more than one label.
 	MultiLabel bool
-	// Raw holds the octets of an opaque NLRI after the RD, else nil. It points
-	// into the message.
+	// Raw holds the octets after the RD of an opaque NLRI, and of an EVPN type 5
+	// route with an ESI or a gateway, else nil. It points into the message.
 	Raw []byte
 }
+
+// Recursive tells whether a route is one of EVPN type 5 that names an ESI or a
+// gateway: where its prefix is has to be found through other routes (RFC 9136 §3.2).
+func (r Route) Recursive() bool { return r.NLRI.Kind == KindPrefix && r.Raw != nil }
 
 // MPLSLabel returns the 20-bit MPLS label of the label field.
 func (r Route) MPLSLabel() uint32 { return r.Label >> 4 }
@@ -144,6 +148,18 @@ func VPNRoute(rd RD, p netip.Prefix) NLRI {
 	return n
 }
 
+// PrefixRoute returns the NLRI of an EVPN type 5 route with Ethernet tag 0; host
+// bits are cleared.
+func PrefixRoute(rd RD, p netip.Prefix) NLRI {
+	p = p.Masked()
+	n := NLRI{Kind: KindPrefix, Bits: uint8(p.Bits()), RD: rd}
+	if p.Addr().Is6() {
+		n.Tag = prefixIPv6
+	}
+	setAddr(&n, p.Addr())
+	return n
+}
+
 // MACIPRoute returns the NLRI of an EVPN type 2 route; ip may be invalid.
 func MACIPRoute(rd RD, mac ethernet.MAC, ip netip.Addr) NLRI {
 	n := NLRI{Kind: KindMACIP, RD: rd, MAC: mac}
@@ -210,6 +226,10 @@ func appendEVPN(b []byte, r Route, label uint32) []byte {
 	case KindES:
 		b = append(b, r.Raw...)
 	case KindPrefix:
+		if r.Raw != nil {
+			b = append(b, r.Raw...)
+			break
+		}
 		size := 4
 		if n.Tag&prefixIPv6 != 0 {
 			size = 16

@@ -209,7 +209,8 @@ func evpnES(route *Route, b []byte) bool {
 	return true
 }
 
-// evpnPrefix reads ESI, tag, prefix, gateway and label (RFC 9136 §3.1).
+// evpnPrefix reads ESI, tag, prefix, gateway and label (RFC 9136 §3.1). ESI and
+// gateway do not tell routes apart, so that a route with them replaces one without.
 func evpnPrefix(route *Route, b []byte) bool {
 	size := 4
 	if len(b) == 10+4+1+16+16+3 {
@@ -225,6 +226,10 @@ func evpnPrefix(route *Route, b []byte) bool {
 	}
 	n.Bits = b[14]
 	copyMasked(n.Addr[:], b[15:15+size], int(n.Bits))
+	esi, gateway := b[:10], b[15+size:15+2*size]
+	if !allZero(esi) || !allZero(gateway) {
+		route.Raw = b
+	}
 	route.Label = uint24(b[15+2*size:])
 	return true
 }
@@ -280,6 +285,15 @@ func (r *NLRIReader) flow(route *Route) (bool, *Error) {
 	route.NLRI = NLRI{Kind: kind, RD: RD(b[:8]), Addr: digest(b[8:])}
 	route.Raw = b[8:]
 	return true, nil
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // digest stands for the octets of an opaque NLRI in its identity.

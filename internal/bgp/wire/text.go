@@ -54,6 +54,24 @@ func (n NLRI) String() string {
 	return fmt.Sprintf("%s %s %x", n.Kind.Family(), n.RD, n.Addr)
 }
 
+// overlayText names the ESI and the gateway of an EVPN type 5 route; "" without.
+func (r Route) overlayText() (s string) {
+	size := 4
+	if r.NLRI.Tag&prefixIPv6 != 0 {
+		size = 16
+	}
+	if !r.Recursive() || len(r.Raw) != 10+4+1+2*size+3 {
+		return ""
+	}
+	if esi := r.Raw[:10]; !allZero(esi) {
+		s += fmt.Sprintf(" esi %x", esi)
+	}
+	if gw, _ := netip.AddrFromSlice(r.Raw[15+size : 15+2*size]); !gw.IsUnspecified() {
+		s += " gateway " + gw.String()
+	}
+	return s
+}
+
 func (n NLRI) rtcText() string {
 	if n.Bits == 0 {
 		return "rtc wildcard"
@@ -85,7 +103,7 @@ func (r Route) Text(nh netip.Addr) string {
 	case KindIMET:
 		return fmt.Sprintf("evpn:multicast::%s:%d:%s", n.RD, n.Tag, n.IP())
 	case KindPrefix:
-		return fmt.Sprintf("evpn:prefix::%s:-:%d:%s: label %d (%d)", n.RD, n.Tag&^prefixIPv6, n.Prefix(), r.Label>>4, r.Label)
+		return fmt.Sprintf("evpn:prefix::%s:-:%d:%s: label %d (%d)%s", n.RD, n.Tag&^prefixIPv6, n.Prefix(), r.Label>>4, r.Label, r.overlayText())
 	case KindRTC:
 		return n.rtcText()
 	case KindFlowVPNv4, KindFlowVPNv6:

@@ -40,13 +40,13 @@ func (d *Driver) Capabilities() dataplane.Capabilities {
 	}
 	if d.typ == dataplane.IPVPN {
 		c.Encaps = []encap.Type{encap.Default, encap.MPLS}
-		c.ExistingBridge = false
+		c.ExistingBridge, c.OVSPorts, c.Fallback = false, true, true
 	}
 	return c
 }
 
 // Check takes everything.
-func (d *Driver) Check(context.Context, dataplane.Instance, string) error { return nil }
+func (d *Driver) Check(context.Context, dataplane.Instance, dataplane.Port) error { return nil }
 
 // Open returns a handle that counts.
 func (d *Driver) Open(_ context.Context, inst dataplane.Instance) (dataplane.Handle, error) {
@@ -72,7 +72,7 @@ func (d *Driver) Describe() []dataplane.Member { return nil }
 func (d *Driver) Close() error { return nil }
 
 // kinds is one more than the highest dataplane.Kind.
-const kinds = int(dataplane.LocalPrefix) + 1
+const kinds = int(dataplane.Fallback) + 1
 
 // handle counts changes. It keeps no entries: a replacement counts as an
 // addition, since to know better it would have to remember keys.

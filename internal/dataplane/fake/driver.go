@@ -38,7 +38,7 @@ func (p *Plane) Driver(t dataplane.VPNType) *Driver {
 	}}
 	if t == dataplane.IPVPN {
 		d.Caps.Encaps = []encap.Type{encap.MPLS}
-		d.Caps.ECMP, d.Caps.ExistingBridge = true, false
+		d.Caps.ECMP, d.Caps.ExistingBridge, d.Caps.OVSPorts, d.Caps.Fallback = true, false, true, true
 		d.Caps.Directions = []dataplane.Direction{dataplane.Both, dataplane.ToPort, dataplane.FromPort}
 	}
 	return d
@@ -77,10 +77,10 @@ func (d *Driver) ended() bool {
 }
 
 // Check refuses nothing, unless told to fail.
-func (d *Driver) Check(_ context.Context, inst dataplane.Instance, port string) error {
+func (d *Driver) Check(_ context.Context, inst dataplane.Instance, port dataplane.Port) error {
 	d.plane.mu.Lock()
 	defer d.plane.mu.Unlock()
-	return d.plane.attempt(Op{Instance: inst.ID, Verb: "check", Port: port})
+	return d.plane.attempt(Op{Instance: inst.ID, Verb: "check", Port: port.Name})
 }
 
 // Open makes an instance in the plane, or adopts it.
@@ -140,6 +140,17 @@ func (d *Driver) RemoveOrphan(_ context.Context, id string) error {
 	}
 	delete(p.instances, instanceKey{d.typ, id})
 	return nil
+}
+
+// Counters returns what Plane.Count has set.
+func (d *Driver) Counters(context.Context) ([]dataplane.Counter, error) {
+	p := d.plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.attempt(Op{Verb: "counters"}); err != nil {
+		return nil, err
+	}
+	return slices.Clone(p.counters[d.typ]), nil
 }
 
 // Drifted lists the open instances that are not in the plane, or have ports that
@@ -290,3 +301,6 @@ func (h *handle) Remove(context.Context) error {
 func (h *handle) Describe() []dataplane.Member {
 	return []dataplane.Member{{Name: "plane", Value: "memory"}}
 }
+
+// Bridge implements dataplane.Bridging.
+func (h *handle) Bridge() (name string, mtu int) { return "br-" + h.inst.ID, 1450 }

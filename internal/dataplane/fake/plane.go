@@ -30,6 +30,7 @@ type Plane struct {
 	log       []string
 	calls     int
 	breaches  []string
+	counters  map[dataplane.VPNType][]dataplane.Counter
 }
 
 type instanceKey struct {
@@ -54,7 +55,8 @@ type entryKey struct {
 // Op is one thing that a driver is asked to do.
 type Op struct {
 	Instance string
-	// Verb is "check", "open", "installed", "apply", "repair", "remove", "orphans" or "remove orphan".
+	// Verb is "check", "open", "installed", "apply", "repair", "remove", "orphans",
+	// "remove orphan" or "counters".
 	Verb   string
 	Port   string           // of "check"
 	Change dataplane.Change // of "apply"
@@ -76,7 +78,16 @@ type fault struct {
 }
 
 // NewPlane returns an empty Plane.
-func NewPlane() *Plane { return &Plane{instances: map[instanceKey]*instance{}} }
+func NewPlane() *Plane {
+	return &Plane{instances: map[instanceKey]*instance{}, counters: map[dataplane.VPNType][]dataplane.Counter{}}
+}
+
+// Count sets what the drivers of a VPN type have counted.
+func (p *Plane) Count(t dataplane.VPNType, list ...dataplane.Counter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counters[t] = list
+}
 
 // Fail makes the operations that match fail: so many times, or Forever.
 func (p *Plane) Fail(times int, match func(Op) bool) { p.FailWith(nil, times, match) }
@@ -157,6 +168,9 @@ func (p *Plane) String() string {
 		if i.Gateway.IsValid() {
 			fmt.Fprintf(&b, " gateway %s", i.Gateway)
 		}
+		if i.L3VNI {
+			b.WriteString(" l3vni")
+		}
 		if i.Bridge != "" {
 			fmt.Fprintf(&b, " bridge %s", i.Bridge)
 		}
@@ -205,7 +219,7 @@ func (p *Plane) attempt(o Op) error {
 		}
 		return fmt.Errorf("fake: refused %s", o)
 	}
-	if o.Verb != "installed" && o.Verb != "orphans" && o.Verb != "check" {
+	if !slices.Contains([]string{"installed", "orphans", "check", "counters"}, o.Verb) {
 		p.log = append(p.log, o.String())
 	}
 	return nil
@@ -264,7 +278,9 @@ func malformed(e dataplane.Entry, caps dataplane.Capabilities) string {
 	case dataplane.Prefix:
 		ok = e.Prefix.IsValid() && (hops == 1 || hops > 1 && caps.ECMP)
 	case dataplane.LocalPrefix:
-		ok = port && mac && e.IP.IsValid() && e.Label != 0 && e.Direction != ""
+		ok = port && mac && e.IP.IsValid() && e.Prefix.IsValid() && e.Label != 0 && e.Direction != ""
+	case dataplane.Fallback:
+		ok = mac && !e.Source.IsZero() && e.OVS.Number != 0 && caps.Fallback
 	}
 	if !ok {
 		return "members do not fit the kind"

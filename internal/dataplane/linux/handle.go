@@ -41,6 +41,9 @@ func (h *handle) Describe() []dataplane.Member {
 	}
 }
 
+// Bridge implements dataplane.Bridging.
+func (h *handle) Bridge() (name string, mtu int) { return h.bridgeName, h.mtu }
+
 // Apply carries out changes in order. Ports are set one by one, all else goes
 // to the kernel in batches.
 func (h *handle) Apply(ctx context.Context, changes []dataplane.Change) []error {

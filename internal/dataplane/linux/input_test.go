@@ -59,7 +59,7 @@ func TestClientFaults(t *testing.T) {
 	} {
 		inst := instance("new", 100)
 		inst.Bridge = tt.bridge
-		wantInput(t, d.Check(t.Context(), inst, tt.port), tt.field, tt.words...)
+		wantInput(t, d.Check(t.Context(), inst, dataplane.Port{Name: tt.port}), tt.field, tt.words...)
 		if tt.bridge == "" {
 			wantInput(t, red.Apply(t.Context(), add(localPort(tt.port)))[0], tt.field, tt.words...)
 		} else if tt.field == "linuxbr" {
@@ -70,7 +70,7 @@ func TestClientFaults(t *testing.T) {
 	for _, good := range []struct{ bridge, port string }{{"", "p6"}, {"", "mv"}, {"brq0", "p1"}} {
 		inst := instance("new", 100)
 		inst.Bridge = good.bridge
-		if err := d.Check(t.Context(), inst, good.port); err != nil {
+		if err := d.Check(t.Context(), inst, dataplane.Port{Name: good.port}); err != nil {
 			t.Error(err)
 		}
 	}

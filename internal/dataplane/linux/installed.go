@@ -48,7 +48,7 @@ type tables struct {
 // read finds the entries of the instance in the kernel's tables. It does no I/O.
 func (h *handle) read(t tables) []dataplane.Entry {
 	entries := make([]dataplane.Entry, 0, len(t.fdb)/2+len(t.neighbours)+len(t.ports))
-	names := map[int]string{}
+	names := map[int]string{h.bridge: h.bridgeName}
 	for _, l := range t.ports {
 		names[l.Index] = l.Name
 		if h.ownBridge && l.Index != h.vxlan {
@@ -75,7 +75,7 @@ func (h *handle) readBridge(entries []dataplane.Entry, fdb []netlinkx.Neigh, nam
 			toTunnel[n.MAC] = true
 		case names[n.Index] != "":
 			port := names[n.Index]
-			if !h.ownBridge && !ports[port] {
+			if (!h.ownBridge || n.Index == h.bridge) && !ports[port] {
 				entries = append(entries, dataplane.Entry{Kind: dataplane.LocalPort, Port: port})
 			}
 			ports[port] = true

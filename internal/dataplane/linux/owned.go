@@ -91,7 +91,7 @@ func purge(conn *netlinkx.Conn, bridge, except int) (int, error) {
 // deletes by port and MAC; a VXLAN device also by far end.
 func fdbDeletion(n netlinkx.Neigh) netlinkx.Message {
 	table := uint8(unix.NTF_SELF)
-	if n.Master != 0 {
+	if n.Master != 0 && n.Master != n.Index {
 		table = unix.NTF_MASTER
 	}
 	m := fdb(true, n.MAC, n.Index, table)

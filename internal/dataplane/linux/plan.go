@@ -51,7 +51,11 @@ func (p *planner) localMAC(dst []netlinkx.Message, del bool, mac ethernet.MAC, p
 	if err := checkMAC(mac); err != nil {
 		return dst, err
 	}
-	return append(dst, fdb(del, mac, port, unix.NTF_MASTER)), nil
+	table := uint8(unix.NTF_MASTER)
+	if port == p.bridge {
+		table = unix.NTF_SELF // frames go up to the bridge device
+	}
+	return append(dst, fdb(del, mac, port, table)), nil
 }
 
 // remoteMAC is one message for the entries in the bridge and in the VXLAN

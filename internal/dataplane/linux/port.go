@@ -27,7 +27,7 @@ func noDevice(name string) error {
 }
 
 // Check refuses bridges and ports that an instance cannot use.
-func (d *Driver) Check(ctx context.Context, inst dataplane.Instance, port string) error {
+func (d *Driver) Check(ctx context.Context, inst dataplane.Instance, port dataplane.Port) error {
 	if err := d.check(ctx, inst); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (d *Driver) Check(ctx context.Context, inst dataplane.Instance, port string
 		}
 		h.bridge, h.bridgeName = bridge.Index, bridge.Name
 	}
-	_, err := h.portDevice(port)
+	_, err := h.portDevice(port.Name)
 	return err
 }
 
@@ -53,6 +53,8 @@ func (h *handle) portDevice(name string) (netlinkx.Link, error) {
 	switch {
 	case !ok:
 		return l, noDevice(name)
+	case l.Index == h.bridge && h.bridge != 0:
+		return l, nil // where a VRF meets the instance
 	case l.Kind == "bridge":
 		return l, badPort("device %s is a bridge: want an Ethernet device that can be a port of one", name)
 	case ours:
@@ -76,6 +78,9 @@ func (h *handle) setPort(del bool, name string) error {
 	l, err := h.portDevice(name)
 	if err != nil {
 		return err
+	}
+	if l.Index == h.bridge {
+		return nil
 	}
 	r := netlinkx.LinkRequest{Index: l.Index, Name: name, Up: true}
 	if l.Master != h.bridge {
@@ -146,7 +151,7 @@ func (h *handle) portOf(name string) (int, error) {
 		return 0, err
 	case !ok:
 		return 0, noDevice(name)
-	case l.Master != h.bridge:
+	case l.Master != h.bridge && l.Index != h.bridge:
 		return 0, h.notInBridge(l)
 	}
 	return l.Index, nil
