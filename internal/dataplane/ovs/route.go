@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ovs
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	of "github.com/bagpipe-vpn/bagpipe/internal/openflow"
+)
+
+func (v *vrf) fallbackFlows() []of.Flow {
+	e := v.fallback
+	if e == nil {
+		return nil
+	}
+	note, _ := encodeEntry(e)
+	a := of.Actions("").Note(note)
+	if e.OVS.VLAN != 0 {
+		a = a.PushVLAN(e.OVS.VLAN)
+	}
+	a = a.SetMAC(of.EthSrc, e.Source).SetMAC(of.EthDst, e.MAC).Output(e.OVS.Number)
+	return []of.Flow{v.flow(v.table, prioFallback, a, v.inVRF())}
+}
+
+func prefixPriority(p netip.Prefix) uint16 { return uint16(prioFixed - 128 + p.Bits()) }
+
+// prefixKey returns the flow of a prefix without its actions.
+func (v *vrf) prefixKey(p netip.Prefix) of.Flow {
+	f := familyOf(p.Addr())
+	return v.flow(v.table, prefixPriority(p), "", v.inVRF(), f.is(), of.In(f.dst, p))
+}
+
+// buckets returns what each next hop of a prefix does, without those whose MAC is not known.
+func (v *vrf) buckets(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket) {
+	onLink := v.onLink.IsValid() && v.onLink.Bits() <= p.Bits() && v.onLink.Contains(p.Addr())
+	sorted, ids := orderHops(hops)
+	for i := range sorted {
+		a := of.Actions("")
+		if !onLink {
+			a = a.DecTTL()
+		}
+		if a, ok := v.toHop(a, &sorted[i]); ok {
+			out = append(out, of.Bucket{ID: ids[i], Actions: a})
+		}
+	}
+	return out
+}
+
+// prefixFlow returns the flow of a prefix, and its group, which has no buckets when there is none.
+func (v *vrf) prefixFlow(p netip.Prefix, r route) (of.Flow, of.Group, error) {
+	e := dataplane.Entry{Kind: dataplane.Prefix, Prefix: p, NextHops: r.hops}
+	note, err := encodeEntry(&e)
+	if err != nil {
+		return of.Flow{}, of.Group{}, err
+	}
+	f := v.prefixKey(p)
+	buckets := v.buckets(p, r.hops)
+	switch {
+	case len(buckets) == 0:
+		return f, of.Group{}, fmt.Errorf("the MAC address of next hop %s is not known yet: want a neighbour entry of this host", r.hops[0].Addr)
+	case r.group == 0:
+		f.Actions = of.Actions("").Note(note) + buckets[0].Actions
+		return f, of.Group{}, nil
+	}
+	f.Actions = of.Actions("").Note(note).Group(r.group)
+	return f, of.Group{ID: r.group, Method: v.method, Param: v.param, Fields: v.fields, Buckets: buckets}, nil
+}
