@@ -13,7 +13,7 @@ import (
 	"syscall"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/cli"
-	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
+	"github.com/bagpipe-vpn/bagpipe/internal/daemon"
 	"github.com/bagpipe-vpn/bagpipe/internal/version"
 )
 
@@ -21,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	status := cli.Run(ctx, cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Version: version.String(), Cleanup: linux.Cleanup,
+		Version: version.String(), Cleanup: daemon.Cleanup,
 	}, os.Args)
 	stop()
 	os.Exit(status)

@@ -150,6 +150,42 @@ type Dataplane struct {
 // IPVPN configures the dataplane of IP VPN instances.
 type IPVPN struct {
 	Dataplane
+	// Encapsulations are those of drivers ebpf and linux, best first.
+	Encapsulations []Encapsulation
+	// DefaultEncapsulation is for routes that name none; driver ebpf.
+	DefaultEncapsulation Encapsulation
+	// UnderlayInterfaces are where packets of other nodes arrive; empty for the
+	// device of LocalAddress. Driver ebpf.
+	UnderlayInterfaces []string
+	// VXLANDstPort is the UDP port of VXLAN; driver ebpf.
+	VXLANDstPort uint16
+	// AntiSpoofing drops what ports send from addresses that are not theirs; driver ebpf.
+	AntiSpoofing bool
+	// MaxRoutes bounds the routes of a VRF by IP version; driver ebpf.
+	MaxRoutes uint32
+	// MPLSInterface is the device for MPLS over Ethernet, "*gre*" or empty; drivers
+	// ovs and linux.
+	MPLSInterface string
+	OVS           OVS
+}
+
+// OVS configures the driver ovs.
+type OVS struct {
+	Connection       string // of OVSDB, "tcp:address:port" or "unix:path"
+	RunDir           string // of management sockets
+	Bridge           string
+	MPLSOverGRE      AutoBool
+	ProxyARP         bool
+	ARPResponder     bool
+	VXLANEncap       bool
+	InputTable       uint8
+	TableStart       uint8
+	GRETunnel        string
+	GRETunnelOptions []string // "key=value"
+	InterfacesMTU    uint32   // 0 leaves it
+	HashMethod       HashMethod
+	HashMethodParam  uint64
+	HashFields       []string
 }
 
 // EVPN configures the dataplane of E-VPN instances.

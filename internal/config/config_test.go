@@ -35,9 +35,15 @@ func defaults() *Config {
 			LocalAddress: local, RouterID: local, MyAS: 64512, EnableRTC: true,
 			Port: 179, ListenPort: 179, EVPNAcceptNoEncapsulation: true, Settings: defaultSettings(),
 		},
-		BMP:   BMP{ConnectRetryTime: 30 * time.Second, StatisticsInterval: time.Minute},
-		IPVPN: IPVPN{Dataplane: dataplane},
-		EVPN:  EVPN{Dataplane: dataplane, VXLANDstPort: 4789},
+		BMP: BMP{ConnectRetryTime: 30 * time.Second, StatisticsInterval: time.Minute},
+		IPVPN: IPVPN{
+			Dataplane: dataplane, DefaultEncapsulation: EncapGRE, VXLANDstPort: 4789, MaxRoutes: 1 << 20,
+			OVS: OVS{
+				Connection: "tcp:127.0.0.1:6640", RunDir: "/var/run/openvswitch", Bridge: "br-mpls",
+				TableStart: 1, GRETunnel: "mpls_gre",
+			},
+		},
+		EVPN: EVPN{Dataplane: dataplane, VXLANDstPort: 4789},
 	}
 }
 

@@ -14,6 +14,7 @@ func (l *loader) derive() {
 	l.deriveAddresses()
 	l.deriveListen()
 	l.derivePeers()
+	l.deriveIPVPN()
 }
 
 // bgp returns an option of section BGP.

@@ -8,15 +8,14 @@ const (
 	whyFormat     = "the format of the log is fixed, text or JSON"
 	whyTarget     = "the log goes to standard error or `log_file`; systemd takes it from there"
 	whyPython     = "it configures Python's logging"
-	whyRotation   = "the log is rotated from outside"
 	whyAbsent     = "this build lacks the driver it belongs to"
+	whyRotation   = "the log is rotated from outside"
 )
 
 // ignoredSections are sections that may stand in a real file and have no
 // effect, with the reason.
 var ignoredSections = map[string]string{
 	"PRIVSEP": whyRootHelper,
-	"OVS":     whyAbsent,
 	"AGENT":   "it configures the Neutron agent",
 }
 
@@ -57,27 +56,4 @@ var ignoredLogOptions = []option{
 
 func ignored(name string, typ optionType, why string, old ...string) option {
 	return option{section: sectionDefault, name: name, old: old, typ: typ, ignored: why}
-}
-
-// ignoredDriverOptions are those of dataplane drivers that are not in this
-// build. They are accepted, so that one file serves several builds.
-var ignoredDriverOptions = []option{
-	ofDriver("mpls_interface", typeString, "ovs", "linux"),
-	ofDriver("mpls_over_gre", typeString, "ovs"),
-	ofDriver("proxy_arp", typeBool, "ovs"),
-	ofDriver("arp_responder", typeBool, "ovs"),
-	ofDriver("vxlan_encap", typeBool, "ovs"),
-	ofDriver("ovs_bridge", typeString, "ovs"),
-	ofDriver("input_table", typeInteger, "ovs"),
-	ofDriver("ovs_table_id_start", typeInteger, "ovs"),
-	ofDriver("gre_tunnel", typeString, "ovs"),
-	ofDriver("gre_tunnel_options", typeList, "ovs"),
-	ofDriver("ovsbr_interfaces_mtu", typeInteger, "ovs"),
-	ofDriver("hash_method", typeString, "ovs"),
-	ofDriver("hash_method_param", typeString, "ovs"),
-	ofDriver("hash_fields", typeList, "ovs"),
-}
-
-func ofDriver(name string, typ optionType, drivers ...string) option {
-	return option{section: sectionIPVPN, name: name, typ: typ, of: drivers, ignored: whyAbsent}
 }

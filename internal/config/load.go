@@ -222,6 +222,9 @@ func (l *loader) warnIgnored() {
 		switch {
 		case !set:
 		case l.unselected(o):
+			if s.value == o.def {
+				continue
+			}
 			l.warn(Ignored, s.origin, o.String(),
 				"ignored: belongs to driver "+strings.Join(o.of, " or ")+", which is not selected")
 		case o.ignored != "":
@@ -232,12 +235,7 @@ func (l *loader) warnIgnored() {
 
 // unselected tells whether o belongs to drivers that its section does not select.
 func (l *loader) unselected(o *option) bool {
-	choice := options[o.section]["dataplane_driver"]
-	if len(o.of) == 0 || l.failed[choice] {
-		return false
-	}
-	selected, _ := choice.value(&l.cfg).(string)
-	return !slices.Contains(o.of, selected)
+	return len(o.of) > 0 && !l.failed[o.choice()] && !o.selected(&l.cfg)
 }
 
 func (l *loader) warn(kind Kind, at Origin, option, text string) {

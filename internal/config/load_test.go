@@ -102,6 +102,27 @@ func TestLoadOK(t *testing.T) {
 				"unknown 0.conf:7: BPG: there is no such section; did you mean BGP?",
 				"unknown 0.conf:11: WIBBLE: there is no such section",
 			}},
+		{name: "OK eBPF",
+			in: "[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ebpf\nencapsulations = vxlan, gre\nunderlay_interfaces = eth0, eth1\n" +
+				"anti_spoofing = on\nmpls_over_gre = perhaps\n",
+			want: func(c *Config) {
+				c.IPVPN.Driver, c.IPVPN.Encapsulations = "ebpf", []Encapsulation{EncapVXLAN, EncapGRE}
+				c.IPVPN.UnderlayInterfaces, c.IPVPN.AntiSpoofing = []string{"eth0", "eth1"}, true
+			},
+			warns: []string{
+				"ignored 0.conf:9: DATAPLANE_DRIVER_IPVPN.mpls_over_gre: ignored: belongs to driver ovs, which is not selected",
+			}},
+		{name: "OK Open vSwitch as of old",
+			in: "[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = mpls_ovs_dataplane.MPLSOVSDataplaneDriver\nmpls_interface = *gre*\n" +
+				"mpls_over_gre = True\ngre_tunnel_options = packet_type=legacy_l3\nvxlan_encap = True\nhash_method = hash\n" +
+				"hash_method_param = 18\nhash_fields = ip_src, ip_dst\nproxy_arp = False\n[OVS]\novsdb_connection = unix:/x\n",
+			want: func(c *Config) {
+				c.IPVPN.Driver, c.IPVPN.MPLSInterface = "ovs", "*gre*"
+				o := &c.IPVPN.OVS
+				o.MPLSOverGRE, o.VXLANEncap, o.Connection = True, true, "unix:/x"
+				o.GRETunnelOptions = []string{"packet_type=legacy_l3"}
+				o.HashMethod, o.HashMethodParam, o.HashFields = HashFields, 18, []string{"ip_src", "ip_dst"}
+			}},
 		{name: "OK ignored things",
 			in: "[COMMON]\nroot_helper = sudo x\n[privsep]\nhelper_command = x\n[DATAPLANE_DRIVER]\ndataplane_driver = x\n" +
 				"[DATAPLANE_DRIVER_IPVPN]\nmpls_interface = *gre*\novs_bridge = br0\n[DEFAULT]\nlogging_default_format_string = $x\n",

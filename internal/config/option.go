@@ -105,6 +105,37 @@ func (o *option) in(p *Peer) any {
 	return o.setting(&p.Settings)
 }
 
+// choice is the option that selects the driver which o belongs to.
+func (o *option) choice() *option {
+	if o.section == sectionOVS {
+		return options[sectionIPVPN]["dataplane_driver"]
+	}
+	return options[o.section]["dataplane_driver"]
+}
+
+// why returns the reason why the option has no effect; "" when it has.
+func (o *option) why() string {
+	if o.ignored == "" && len(o.of) > 0 && !slices.ContainsFunc(o.of, o.offers) {
+		return whyAbsent
+	}
+	return o.ignored
+}
+
+// offers tells whether this build has a driver that o may belong to.
+func (o *option) offers(name string) bool {
+	d, ok := o.choice().driver(name)
+	return ok && !d.absent
+}
+
+// selected tells whether o belongs to no driver or to one that c selects.
+func (o *option) selected(c *Config) bool {
+	if len(o.of) == 0 {
+		return true
+	}
+	name, _ := o.choice().value(c).(string)
+	return slices.Contains(o.of, name)
+}
+
 // unit is that of a duration.
 func (o *option) unit() time.Duration {
 	if o.typ == typeMilliseconds {

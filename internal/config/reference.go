@@ -32,7 +32,7 @@ func Sample() string {
 // described tells whether sample and tables of sections have the option: what
 // BGP and PEER share stands there once.
 func (o *option) described() bool {
-	return o.ignored == "" && (o.section != sectionPeer || !o.shared)
+	return o.why() == "" && (o.section != sectionPeer || !o.shared)
 }
 
 // sampleHeader returns the start of a section of the sample file.
@@ -111,10 +111,10 @@ func Reference() string {
 	b.WriteString("\n### Accepted without effect\n\n" +
 		"| Option | Why it has no effect |\n|---|---|\n")
 	for o := range rows() {
-		if o.ignored == "" {
+		why := o.why()
+		if why == "" {
 			continue
 		}
-		why := o.ignored
 		if len(o.of) > 0 {
 			why += " (`" + strings.Join(o.of, "`, `") + "`)"
 		}

@@ -125,7 +125,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: type %d has no name", o, o.typ)
 		}
 		for _, of := range o.of {
-			if _, ok := options[o.section]["dataplane_driver"].driver(of); !ok {
+			if _, ok := o.choice().driver(of); !ok {
 				t.Errorf("%s belongs to %s, which is no driver", o, of)
 			}
 		}

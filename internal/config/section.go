@@ -24,8 +24,9 @@ type Setting struct {
 }
 
 // Sections returns the values in effect for the looking glass. Names of
-// interfaces are turned into addresses. Options that have no effect are left
-// out, except for those of COMMON: clients of the original look for them. Each
+// interfaces are turned into addresses. Options that have no effect are left out, as
+// are those of drivers that are not selected, except for those of COMMON: clients of
+// the original look for them. Each
 // neighbour has a section, "PEER " and its host or prefix.
 func (c *Config) Sections() []Section {
 	var out []Section
@@ -37,11 +38,13 @@ func (c *Config) Sections() []Section {
 		default:
 			s := Section{Name: name}
 			for o := range rows() {
-				if o.section == name && (o.ignored == "" || name == sectionCommon) {
+				if o.section == name && (o.ignored == "" && o.selected(c) || name == sectionCommon) {
 					s.Options = append(s.Options, Setting{Name: o.name, Value: o.value(c)})
 				}
 			}
-			out = append(out, s)
+			if len(s.Options) > 0 {
+				out = append(out, s)
+			}
 		}
 	}
 	return out
@@ -104,6 +107,8 @@ func plain(field any, unit time.Duration) any {
 		return int64(*p)
 	case *uint32:
 		return int64(*p)
+	case *uint64:
+		return int64(*p)
 	case *time.Duration:
 		return int64(*p / unit)
 	case *string:
@@ -120,6 +125,10 @@ func plain(field any, unit time.Duration) any {
 		return p.String()
 	case *[]Family:
 		return texts(*p, Family.String)
+	case *[]Encapsulation:
+		return texts(*p, Encapsulation.String)
+	case *[]string:
+		return texts(*p, func(s string) string { return s })
 	case *[]Station:
 		return texts(*p, Station.Addr)
 	case fmt.Stringer: // a choice

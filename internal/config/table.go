@@ -21,7 +21,7 @@ const (
 var table = slices.Concat(
 	logOptions, commonOptions, apiOptions, bgpOptions, inBGP(sharedOptions), peerOptions, inPeer(sharedOptions),
 	bmpOptions, ipvpnOptions, evpnOptions,
-	ignoredLogOptions, ignoredDriverOptions,
+	ignoredLogOptions,
 )
 
 var logOptions = []option{
@@ -88,13 +88,12 @@ var bmpOptions = []option{
 	},
 }
 
-// ipvpnDrivers and evpnDrivers are the values of dataplane_driver. A driver
-// comes into use here when it loses its "absent" and its options, in
-// ignored.go, get fields.
+// ipvpnDrivers and evpnDrivers are the values of dataplane_driver. A driver comes
+// into use here when it loses its "absent"; its options are shown from then on.
 var (
 	ipvpnDrivers = []driver{
 		{name: "dummy", old: []string{"DummyDataplaneDriver", "bagpipe.bgp.vpn.ipvpn.DummyDataplaneDriver"}},
-		{name: "ovs", absent: true, old: []string{
+		{name: "ovs", old: []string{
 			"mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
 			"bagpipe.bgp.vpn.ipvpn.mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
 		}},
@@ -102,7 +101,7 @@ var (
 			"mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
 			"bagpipe.bgp.vpn.ipvpn.mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
 		}},
-		{name: "ebpf", absent: true},
+		{name: "ebpf"},
 	}
 	evpnDrivers = []driver{
 		{name: "dummy", old: []string{"DummyDataplaneDriver", "bagpipe.bgp.vpn.evpn.DummyDataplaneDriver"}},
@@ -114,9 +113,6 @@ var (
 		{name: "ebpf", absent: true},
 	}
 )
-
-var ipvpnOptions = dataplaneOptions(sectionIPVPN, "IP VPN", ipvpnDrivers,
-	func(c *Config) *Dataplane { return &c.IPVPN.Dataplane })
 
 var evpnOptions = append(
 	dataplaneOptions(sectionEVPN, "E-VPN", evpnDrivers,

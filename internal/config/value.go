@@ -23,12 +23,16 @@ func (l *loader) parseAll(match func(*option) bool) {
 	}
 }
 
-// parse reads one option, or its default when it is not set.
+// parse reads one option, or its default when it is not set. An option of a driver
+// that is not selected keeps its default.
 func (l *loader) parse(o *option) {
 	text, err := l.expand(o)
 	if err != nil {
 		l.fail(o, l.chosen[o].value, err.Error())
 		return
+	}
+	if l.unselected(o) {
+		text = o.def
 	}
 	switch {
 	case text == "" && o.required:
@@ -60,6 +64,8 @@ func (l *loader) set(o *option, text string) error {
 		return assign(p, text, o, parseNumber[uint16])
 	case *uint32:
 		return assign(p, text, o, parseNumber[uint32])
+	case *uint64:
+		return assign(p, text, o, parseNumber[uint64])
 	case *time.Duration:
 		return assign(p, text, o, parseDuration)
 	case *string:
@@ -74,6 +80,16 @@ func (l *loader) set(o *option, text string) error {
 		return assign(p, text, o, parseChoice[RestartMode])
 	case *BFDMode:
 		return assign(p, text, o, parseChoice[BFDMode])
+	case *AutoBool:
+		return assign(p, strings.ToLower(text), o, parseChoice[AutoBool])
+	case *HashMethod:
+		return assign(p, text, o, parseChoice[HashMethod])
+	case *Encapsulation:
+		return assign(p, text, o, parseChoice[Encapsulation])
+	case *[]Encapsulation:
+		return assign(p, text, o, parseOrdered[Encapsulation])
+	case *[]string:
+		return assign(p, text, o, func(text string, _ *option) ([]string, error) { return splitList(text), nil })
 	case *[]Family:
 		return assign(p, text, o, parseChoices[Family])
 	case *[]Station:
@@ -107,7 +123,7 @@ func parseBool(text string, o *option) (bool, error) {
 	return false, errWant(o)
 }
 
-func parseNumber[T uint8 | uint16 | uint32 | time.Duration](text string, o *option) (T, error) {
+func parseNumber[T uint8 | uint16 | uint32 | uint64 | time.Duration](text string, o *option) (T, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || (n < o.min || n > o.max) && (n != 0 || !o.zero) {
 		return 0, errWant(o)

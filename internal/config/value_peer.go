@@ -47,6 +47,13 @@ func parseChoice[T ~uint8](text string, o *option) (T, error) {
 
 // parseChoices reads a list of choices, each once, and sorts it.
 func parseChoices[T ~uint8](text string, o *option) ([]T, error) {
+	list, err := parseOrdered[T](text, o)
+	slices.Sort(list)
+	return list, err
+}
+
+// parseOrdered reads a list of choices, each once.
+func parseOrdered[T ~uint8](text string, o *option) ([]T, error) {
 	var list []T
 	for _, item := range splitList(text) {
 		v, err := parseChoice[T](item, o)
@@ -61,7 +68,6 @@ func parseChoices[T ~uint8](text string, o *option) ([]T, error) {
 	if len(list) == 0 {
 		return nil, errWant(o)
 	}
-	slices.Sort(list)
 	return list, nil
 }
 

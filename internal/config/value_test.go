@@ -91,12 +91,18 @@ func TestLoadBad(t *testing.T) {
 			`0.conf:5: BGP.dynamic_neighbors: value "::ffff:192.0.2.0/120": "::ffff:192.0.2.0/120" is no prefix; want IP prefixes, separated by commas`}},
 		{"bad driver", minimal + "[dataplane_driver_evpn]\ndataplane_driver = vpp", []string{
 			`0.conf:5: DATAPLANE_DRIVER_EVPN.dataplane_driver: value "vpp": want one of dummy, linux`}},
-		{"bad driver of another build", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ovs", []string{
-			`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "ovs": this build lacks the driver; want one of dummy`}},
-		{"bad driver of another build by old name", minimal +
-			"[dataplane_driver_ipvpn]\ndataplane_driver = mpls_ovs_dataplane.MPLSOVSDataplaneDriver", []string{
-			`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "mpls_ovs_dataplane.MPLSOVSDataplaneDriver": ` +
-				`this build lacks the driver; want one of dummy`}},
+		{"bad driver of another build", minimal + "[dataplane_driver_evpn]\ndataplane_driver = ovs", []string{
+			`0.conf:5: DATAPLANE_DRIVER_EVPN.dataplane_driver: value "ovs": this build lacks the driver; want one of dummy, linux`}},
+		{"bad encapsulation", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ebpf\nencapsulations = gre, ipip", []string{
+			`0.conf:6: DATAPLANE_DRIVER_IPVPN.encapsulations: value "gre, ipip": "ipip" is unknown; want one or more of mpls, gre, mpls-udp, vxlan, separated by commas`}},
+		{"bad encapsulation of the driver", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ebpf\nencapsulations = gre, mpls", []string{
+			`0.conf:6: DATAPLANE_DRIVER_IPVPN.encapsulations: value "gre, mpls": driver ebpf has no mpls; want some of mpls-udp, gre, vxlan`}},
+		{"bad default encapsulation", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ebpf\nencapsulations = gre\ndefault_encapsulation = vxlan", []string{
+			`0.conf:7: DATAPLANE_DRIVER_IPVPN.default_encapsulation: value "vxlan": not one of DATAPLANE_DRIVER_IPVPN.encapsulations; want gre`}},
+		{"bad tables", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ovs\ninput_table = 2", []string{
+			`0.conf:6: DATAPLANE_DRIVER_IPVPN.input_table: value "2": is one of the two tables from DATAPLANE_DRIVER_IPVPN.ovs_table_id_start (1 and 2)`}},
+		{"bad tunnel option", minimal + "[dataplane_driver_ipvpn]\ndataplane_driver = ovs\ngre_tunnel_options = key", []string{
+			`0.conf:6: DATAPLANE_DRIVER_IPVPN.gre_tunnel_options: value "key": "key" is no key=value`}},
 		{"bad dataplane address", minimal + "[dataplane_driver_evpn]\ndataplane_local_address = eth9", []string{
 			`0.conf:5: DATAPLANE_DRIVER_EVPN.dataplane_local_address: value "eth9": look up interface: no eth9; ` + wantLocal}},
 	}
@@ -140,8 +146,7 @@ func TestIsHostName(t *testing.T) {
 // When the driver itself is refused, its options are not blamed on the choice.
 func TestOptionsOfRefusedDriver(t *testing.T) {
 	t.Parallel()
-	r := loadText(t, minimal+"[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ovs\novs_bridge = br0")
-	r.check(t, nil,
-		[]string{"ignored 0.conf:6: DATAPLANE_DRIVER_IPVPN.ovs_bridge: ignored: this build lacks the driver it belongs to"},
-		[]string{`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "ovs": this build lacks the driver; want one of dummy`})
+	r := loadText(t, minimal+"[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = vpp\novs_bridge = br0")
+	r.check(t, nil, nil,
+		[]string{`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "vpp": want one of dummy, ovs, ebpf`})
 }

@@ -25,8 +25,6 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bmp"
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
-	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/dummy"
-	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 	"github.com/bagpipe-vpn/bagpipe/internal/version"
@@ -70,7 +68,7 @@ func (d *Daemon) build(book *logbook.Book) error {
 		Tunnel: map[dataplane.VPNType]netip.Addr{
 			dataplane.EVPN: cfg.EVPN.LocalAddress, dataplane.IPVPN: cfg.IPVPN.LocalAddress,
 		},
-		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Log: log,
+		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{}, Log: log,
 	}, routes, d.reconciler)
 	if err != nil {
 		return err
@@ -171,22 +169,6 @@ func speakerSettings(s *config.Settings) *speaker.Settings {
 	return out
 }
 
-func (d *Daemon) openDrivers() error {
-	d.drivers = map[dataplane.VPNType]dataplane.Driver{
-		dataplane.IPVPN: dummy.New(dataplane.IPVPN, d.cfg.IPVPN.LocalAddress),
-	}
-	if d.cfg.EVPN.Driver != "linux" {
-		d.drivers[dataplane.EVPN] = dummy.New(dataplane.EVPN, d.cfg.EVPN.LocalAddress)
-		return nil
-	}
-	l, err := linux.New(linux.Config{LocalAddr: d.cfg.EVPN.LocalAddress, VXLANPort: d.cfg.EVPN.VXLANDstPort}, d.log)
-	if err != nil {
-		return fmt.Errorf("dataplane driver linux of evpn: %w", err)
-	}
-	d.drivers[dataplane.EVPN] = l
-	return nil
-}
-
 func (d *Daemon) closeDrivers() {
 	for t, drv := range d.drivers {
 		if err := drv.Close(); err != nil {
@@ -235,4 +217,5 @@ func (d *Daemon) sweep(ctx context.Context) {
 	if removed := d.reconciler.Sweep(ctx); len(removed) > 0 {
 		d.log.Info("removed forwarding state of an earlier run", "removed", strings.Join(removed, ", "))
 	}
+	d.sweepPairs()
 }
