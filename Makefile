@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# make demo       set everything up and run the lab: two nodes, a reflector, traffic
+# make demo       set everything up and run two labs: each two nodes, a reflector, traffic
 # make test       run all tests
 # make help       the rest
 
@@ -13,7 +13,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What the product needs at run time, and what the tests need beside it.
 RUN_PACKAGES := iproute2 iputils-ping
 TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev tcpdump curl procps bridge-utils \
-	frr gobgpd python3-networking-bagpipe python3-exabgp bird2 exabgp openbgpd
+	frr gobgpd python3-networking-bagpipe python3-exabgp bird2 exabgp openbgpd \
+	openvswitch-switch ethtool clang-14 llvm-14 libbpf-dev user-mode-linux kmod
+BENCH_PACKAGES := iperf3
 
 export CGO_ENABLED ?= 0
 
@@ -28,12 +30,14 @@ build: ## build bin/bagpipe-bgp and bin/bagpipe, with links for the old command 
 	@for name in $(OLD_NAMES); do ln -sf bagpipe $(BIN)/$$name; done
 
 .PHONY: demo
-demo: run-packages build ## bring the lab up and check that everything is reachable
+demo: run-packages build ## bring two labs up, E-VPN and IP VPN, and check that everything is reachable
 	$(BIN)/bagpipe lab up
+	$(BIN)/bagpipe lab up --name l3 --vpn ipvpn
 
 .PHONY: demo-down
-demo-down: build ## remove every trace of the lab
+demo-down: build ## remove every trace of the labs
 	$(BIN)/bagpipe lab down
+	$(BIN)/bagpipe lab down --name l3
 
 .PHONY: run-packages
 run-packages:
@@ -58,8 +62,8 @@ unit: ## race-enabled tests of all packages but the integration tests
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e '/test/' -e '/bench$$')
 
 .PHONY: integration
-integration: build ## end-to-end tests, and interoperation with FRR, GoBGP and the original
-	$(GO) test -timeout 20m -p 1 -count=1 ./test/...
+integration: build ## end-to-end tests, interoperation with others and between dataplanes, tests under another kernel
+	$(GO) test -timeout 25m -p 1 -count=1 ./test/...
 
 .PHONY: storm
 storm: ## storm and random-event tests of the BGP engine at full size (about 3 minutes)
@@ -78,6 +82,7 @@ fuzz: ## every fuzz target for FUZZTIME (10m)
 
 .PHONY: bench
 bench: test-packages ## run the benchmarks (docs/benchmarks.md)
+	@packaging/need $(BENCH_PACKAGES)
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
 
 .PHONY: clean

@@ -26,8 +26,9 @@ func (t *tool) labCommand() *cobra.Command {
 		Short: "Build a demo network of two nodes on this host",
 		Long: "lab runs two nodes with bagpipe-bgp, a route reflector and three virtual machines, all as network\n" +
 			"namespaces of this host, joins the machines into one VPN and checks that they reach each other.\n" +
-			"It needs root, iproute2 and ping.",
-		Example: "  bagpipe lab up\n  ip netns exec vm-a1 ping 198.51.100.21\n  bagpipe lab status\n  bagpipe lab down",
+			"It needs root, iproute2 and ping; for Open vSwitch also openvswitch-switch and ethtool.",
+		Example: "  bagpipe lab up\n  ip netns exec vm-a1 ping 198.51.100.21\n  bagpipe lab status\n  bagpipe lab down\n\n" +
+			"  bagpipe lab up --name l3 --vpn ipvpn\n  ip netns exec l3-vm-a1 ping 198.51.100.50\n  bagpipe lab down --name l3",
 	})
 	cmd.AddCommand(t.labUpCommand(), t.labStatusCommand(), t.labDownCommand(), t.labReceiveCommand(), t.labSendCommand())
 	return cmd
@@ -64,8 +65,9 @@ func (t *tool) labUpCommand() *cobra.Command {
 	}
 	labFlags(cmd.Flags(), &o)
 	cmd.Flags().IntVar(&o.Underlay, "underlay", 4, "IP `version` between the nodes: 4 or 6")
-	cmd.Flags().StringVar(&o.VPN, "vpn", lab.VPNEVPN, "`type` of VPN: evpn")
-	cmd.Flags().StringVar(&o.Dataplane, "dataplane", lab.DataplaneLinux, "dataplane `driver` of the nodes: linux")
+	cmd.Flags().StringVar(&o.VPN, "vpn", lab.VPNEVPN, "`type` of VPN: evpn or ipvpn")
+	cmd.Flags().StringVar(&o.Dataplane, "dataplane", "",
+		"dataplane `driver` of the nodes: linux; for ipvpn ebpf or ovs (default: the first of these)")
 	cmd.Flags().StringVar(&o.Daemon, daemonName, "", "`path` of bagpipe-bgp (default: beside this program, else on PATH)")
 	return cmd
 }

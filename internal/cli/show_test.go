@@ -89,6 +89,10 @@ func TestAttachAndDetach(t *testing.T) {
 	if got = d.call(t, strings.Fields(macOnly)...); got.status != 0 {
 		t.Errorf("attach of a MAC alone: got %+v", got)
 	}
+	const type5 = "bagpipe attach --type ipvpn --instance blue --local-port tap2 --ip 198.51.100.6/32 --mac 00:00:5e:00:53:03 --rt 64512:9 --advertise-as both"
+	if got = d.call(t, strings.Fields(type5)...); got.status != 0 {
+		t.Errorf("attach with type 5 routes: got %+v", got)
+	}
 	golden(t, "attach_posts", strings.Join(d.posts, "\n")+"\n")
 
 	d.refuse = "API error: no"
@@ -105,6 +109,8 @@ func TestUsageOfTheNewCommand(t *testing.T) {
 		{"--loud", "bagpipe: unknown flag: --loud\nTry 'bagpipe --help'.\n"},
 		{"show -o xml summary", "must be text or json\nTry 'bagpipe show summary --help'.\n"},
 		{"attach --type evpn", "bagpipe: --local-port is needed\nTry 'bagpipe attach --help'.\n"},
+		{"attach --type ipvpn --local-port t --ip 198.51.100.6 --advertise-as l2vpn", "bagpipe: --advertise-as must be vpn, evpn or both, not \"l2vpn\"\n"},
+		{"attach --type evpn --local-port t --mac 00:00:5e:00:53:03 --advertise-as evpn", "bagpipe: --advertise-as is for ipvpn only\n"},
 		{"attach more", "Try 'bagpipe attach --help'.\n"},
 		{"show peer", "Try 'bagpipe show peer --help'.\n"},
 		{"show peer a b", "Try 'bagpipe show peer --help'.\n"},

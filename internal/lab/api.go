@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +40,31 @@ type NodeStatus struct {
 	Sessions []string `json:"sessions"`
 	// Instances are the ids of the VPN instances.
 	Instances []string `json:"instances"`
+	// Dataplane is what forwards for the lab's instance.
+	Dataplane DataplaneStatus `json:"dataplane"`
 	// NotReady are the reasons for which the node is not ready.
 	NotReady []string `json:"not_ready,omitempty"`
 	// Error is why the node could not be asked.
 	Error string `json:"error,omitempty"`
+}
+
+// DataplaneStatus is what a driver has in the forwarding plane.
+type DataplaneStatus struct {
+	Driver string `json:"driver"`
+	// Entries counts the entries by kind, such as "prefix".
+	Entries map[string]int `json:"entries"`
+}
+
+// String returns e.g. "ebpf: local-prefix 4, prefix 6".
+func (d DataplaneStatus) String() string {
+	var counts []string
+	for _, kind := range slices.Sorted(maps.Keys(d.Entries)) {
+		counts = append(counts, fmt.Sprintf("%s %d", kind, d.Entries[kind]))
+	}
+	if d.Driver == "" || len(counts) == 0 {
+		return d.Driver
+	}
+	return d.Driver + ": " + strings.Join(counts, ", ")
 }
 
 // OK tells whether the node does what it is there for.
@@ -59,15 +82,15 @@ func (s NodeStatus) established() (n int) {
 }
 
 // status asks a node. What it cannot be asked for is in the result.
-func (n Node) status(ctx context.Context) NodeStatus {
+func (n Node) status(ctx context.Context, vpn string) NodeStatus {
 	s := NodeStatus{Name: n.Name, Sessions: []string{}, Instances: []string{}}
-	if err := n.ask(ctx, &s); err != nil {
+	if err := n.ask(ctx, vpn, &s); err != nil {
 		s.Error = err.Error()
 	}
 	return s
 }
 
-func (n Node) ask(ctx context.Context, s *NodeStatus) error {
+func (n Node) ask(ctx context.Context, vpn string, s *NodeStatus) error {
 	c, err := n.api()
 	if err != nil {
 		return err
@@ -87,11 +110,38 @@ func (n Node) ask(ctx context.Context, s *NodeStatus) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(s.Instances, instance) {
+		if s.Dataplane, err = askDataplane(ctx, c, vpn); err != nil {
+			return err
+		}
+	}
 	ready, err := c.Ready(ctx)
 	for _, condition := range ready.NotReady {
 		s.NotReady = append(s.NotReady, condition.String())
 	}
 	return err
+}
+
+// askDataplane asks a node about the forwarding of the lab's instance.
+func askDataplane(ctx context.Context, c *client.Client, vpn string) (d DataplaneStatus, err error) {
+	v, err := c.LookingGlass(ctx, "vpns", "dataplane", "drivers", vpn)
+	if err != nil {
+		return d, err
+	}
+	if o, ok := v.(client.Object); ok {
+		d.Driver = o.Text("name")
+	}
+	if v, err = c.LookingGlass(ctx, "vpns", "instances", instance, "dataplane", "entries"); err != nil {
+		return d, err
+	}
+	d.Entries = map[string]int{}
+	lines, _ := v.([]any)
+	for _, line := range lines {
+		text, _ := line.(string)
+		kind, _, _ := strings.Cut(text, " ")
+		d.Entries[kind]++
+	}
+	return d, nil
 }
 
 // each calls f with every object of a collection of the looking glass.

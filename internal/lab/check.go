@@ -33,12 +33,12 @@ func result(check fmt.Stringer, detail string, err error) CheckResult {
 	return CheckResult{Check: check.String(), OK: true, Detail: detail}
 }
 
-// pingAll runs all pings at once. With patience each one is tried until it
+// pingAll runs pings at once. With patience each one is tried until it
 // works, and must then work three times in a row.
-func (p *Plan) pingAll(ctx context.Context, patient bool) []CheckResult {
-	results := make([]CheckResult, len(p.Pings))
+func pingAll(ctx context.Context, checks []Ping, patient bool) []CheckResult {
+	results := make([]CheckResult, len(checks))
 	var wg sync.WaitGroup
-	for i, check := range p.Pings {
+	for i, check := range checks {
 		wg.Go(func() {
 			if patient {
 				results[i] = check.patient(ctx)
@@ -137,10 +137,17 @@ func insideCommand(ctx context.Context, namespace string, args ...string) *exec.
 	return cmd
 }
 
+// look runs all pings once. Those between nodes may fail at first: a switch that
+// has long been idle must learn its neighbours anew.
+func (p *Plan) look(ctx context.Context) []CheckResult {
+	return append(pingAll(ctx, p.Underlay, true), pingAll(ctx, p.Pings, false)...)
+}
+
 // verify runs all checks and tells of each as it is known.
 func (p *Plan) verify(ctx context.Context, say *progress) []CheckResult {
+	results := pingAll(ctx, p.Underlay, true)
 	say.say("pinging between the machines, %d ways", len(p.Pings))
-	results := p.pingAll(ctx, true)
+	results = append(results, pingAll(ctx, p.Pings, true)...)
 	for _, r := range results {
 		say.say("%s", r)
 	}

@@ -2,8 +2,8 @@
 
 // Package lab builds a demo network on one host: two nodes that run
 // bagpipe-bgp, a route reflector between them, and network namespaces that
-// stand for virtual machines, joined into one E-VPN. It proves that they reach
-// each other, shows what runs, and takes all of it away again.
+// stand for virtual machines, joined into one E-VPN or one IP VPN. It proves
+// that they reach each other, shows what runs, and takes all of it away again.
 //
 // NewPlan turns Options into a Plan: every namespace, link, process, attachment
 // and check, as plain data. It touches nothing, so that the plan can be tested
@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,11 +30,23 @@ const DefaultRunDir = "/run/bagpipe-lab"
 
 // Kinds of labs that there are.
 const (
-	// VPNEVPN joins the machines by an E-VPN.
+	// VPNEVPN has the machines in one network, an E-VPN.
 	VPNEVPN = "evpn"
-	// DataplaneLinux forwards with Linux bridges and VXLAN.
+	// VPNIPVPN has each machine in a network of its own, joined by an IP VPN.
+	VPNIPVPN = "ipvpn"
+	// DataplaneLinux forwards with the kernel's bridges and VXLAN; for an E-VPN.
 	DataplaneLinux = "linux"
+	// DataplaneEBPF forwards with eBPF programs; for an IP VPN.
+	DataplaneEBPF = "ebpf"
+	// DataplaneOVS forwards with an Open vSwitch of each node; for an IP VPN.
+	DataplaneOVS = "ovs"
 )
+
+// dataplanes lists the drivers of each VPN type. The first is the default.
+var dataplanes = map[string][]string{
+	VPNEVPN:  {DataplaneLinux},
+	VPNIPVPN: {DataplaneEBPF, DataplaneOVS},
+}
 
 // Options choose a lab. Name, Underlay, VPN and Dataplane are its identity; the
 // others say where things are.
@@ -41,9 +55,10 @@ type Options struct {
 	Name string `json:"name"`
 	// Underlay is the IP version between the nodes, 4 or 6.
 	Underlay int `json:"underlay"`
-	// VPN is VPNEVPN.
+	// VPN is VPNEVPN or VPNIPVPN.
 	VPN string `json:"vpn"`
-	// Dataplane is the driver of the nodes, DataplaneLinux.
+	// Dataplane is the driver of the nodes. When it is empty, a plan has
+	// DataplaneLinux for an E-VPN and DataplaneEBPF for an IP VPN.
 	Dataplane string `json:"dataplane"`
 	// Daemon is the path of bagpipe-bgp.
 	Daemon string `json:"daemon"`
@@ -62,12 +77,34 @@ func (o Options) Check() error {
 		return fmt.Errorf("lab name %q: must be letters a-z, digits and inner hyphens, 32 at most", o.Name)
 	case o.Underlay != 4 && o.Underlay != 6:
 		return fmt.Errorf("underlay %d: must be 4 or 6", o.Underlay)
-	case o.VPN != VPNEVPN:
-		return fmt.Errorf("VPN type %q: only %s can be shown yet", o.VPN, VPNEVPN)
-	case o.Dataplane != DataplaneLinux:
-		return fmt.Errorf("dataplane %q: only %s can be shown yet", o.Dataplane, DataplaneLinux)
+	}
+	drivers, ok := dataplanes[o.VPN]
+	if !ok {
+		return fmt.Errorf("VPN type %q: must be %s or %s", o.VPN, VPNEVPN, VPNIPVPN)
+	}
+	o = o.withDefaults()
+	if !slices.Contains(drivers, o.Dataplane) {
+		return fmt.Errorf("dataplane %q: must be %s for VPN type %s", o.Dataplane, strings.Join(drivers, " or "), o.VPN)
+	}
+	if o.Dataplane != DataplaneOVS {
+		return nil
+	}
+	if o.Underlay == 6 {
+		return fmt.Errorf("underlay 6: must be 4 with dataplane %s", o.Dataplane)
+	}
+	if dir, most := stateDir(o), maxSocketPath-len(longestSocket); len(dir) > most {
+		return fmt.Errorf("run directory %q: with the lab's name it has %d octets, must have %d at most: paths of sockets are short",
+			o.RunDir, len(dir), most)
 	}
 	return nil
+}
+
+// withDefaults fills in what was left open.
+func (o Options) withDefaults() Options {
+	if drivers := dataplanes[o.VPN]; o.Dataplane == "" && len(drivers) > 0 {
+		o.Dataplane = drivers[0]
+	}
+	return o
 }
 
 // same tells whether two sets of options make the same lab.
@@ -85,10 +122,14 @@ func (o Options) title() string {
 
 // command returns a command line for this lab, for advice in messages.
 func (o Options) command(verb string) string {
-	if o.Name == "" {
-		return "bagpipe lab " + verb
+	text := "bagpipe lab " + verb
+	if o.Name != "" {
+		text += " --name " + o.Name
 	}
-	return "bagpipe lab " + verb + " --name " + o.Name
+	if o.RunDir != DefaultRunDir {
+		text += " --run-dir " + o.RunDir
+	}
+	return text
 }
 
 // progress tells what goes on, each line with the seconds since the start.

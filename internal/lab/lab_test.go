@@ -90,11 +90,21 @@ func (s *screen) String() string {
 
 func TestLifeOfALab(t *testing.T) {
 	t.Parallel()
-	for name, underlay := range map[string]int{"IPv4 underlay": 4, "IPv6 underlay": 6} {
+	for name, tt := range map[string]struct {
+		underlay          int
+		vpn, dataplane    string
+		processes, checks int
+	}{
+		"evpn over IPv4":    {4, lab.VPNEVPN, "", 3, 12},
+		"evpn over IPv6":    {6, lab.VPNEVPN, lab.DataplaneLinux, 3, 12},
+		"ipvpn over IPv4":   {4, lab.VPNIPVPN, "", 3, 12},
+		"ipvpn over IPv6":   {6, lab.VPNIPVPN, lab.DataplaneEBPF, 3, 12},
+		"ipvpn by a switch": {4, lab.VPNIPVPN, lab.DataplaneOVS, 7, 14},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := newLab(t, "ok")
-			o.Underlay = underlay
+			o.Underlay, o.VPN, o.Dataplane = tt.underlay, tt.vpn, tt.dataplane
 			var out screen
 			start := time.Now()
 			r, err := lab.Up(t.Context(), o, &out)
@@ -102,8 +112,15 @@ func TestLifeOfALab(t *testing.T) {
 				t.Fatalf("%v\n%s", err, &out)
 			}
 			t.Logf("up in %v", time.Since(start))
-			if !r.OK || len(r.Checks) != 14 || len(r.Processes) != 3 || len(r.Nodes) != 2 {
+			if !r.OK || len(r.Checks) != tt.checks+2 || len(r.Processes) != tt.processes || len(r.Nodes) != 2 || len(r.Try) == 0 {
 				t.Errorf("report: %+v", r)
+			}
+			if got, want := r.Nodes[1].Dataplane.String(), "fake-"+tt.vpn+": port 1, prefix 2"; got != want {
+				t.Errorf("dataplane %q, want %q", got, want)
+			}
+
+			if tt.dataplane == lab.DataplaneOVS {
+				checkAnswersOnce(t, o)
 			}
 
 			out = screen{}
@@ -111,12 +128,16 @@ func TestLifeOfALab(t *testing.T) {
 				t.Errorf("up again: %v\n%s", err, &out)
 			}
 			other := o
-			other.Underlay = 10 - underlay
+			other.VPN, other.Dataplane = lab.VPNIPVPN, lab.DataplaneOVS
+			other.Underlay = 4
+			if tt.dataplane == lab.DataplaneOVS {
+				other.Dataplane = lab.DataplaneEBPF
+			}
 			if _, err := lab.Up(t.Context(), other, &out); err == nil || !strings.Contains(err.Error(), "other options") {
 				t.Errorf("up with other options: %v", err)
 			}
 
-			if r, err := lab.Status(t.Context(), o); err != nil || !r.OK || len(r.Checks) != 12 {
+			if r, err := lab.Status(t.Context(), o); err != nil || !r.OK || len(r.Checks) != tt.checks {
 				t.Errorf("status: %v, %+v", err, r)
 			}
 			for range 2 {
@@ -132,6 +153,27 @@ func TestLifeOfALab(t *testing.T) {
 				t.Errorf("status after down: %v", err)
 			}
 		})
+	}
+}
+
+// checkAnswersOnce checks that only the switch of a node takes what arrives, not
+// the host beside it.
+func checkAnswersOnce(t *testing.T, o lab.Options) {
+	t.Helper()
+	inside := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), "ip", append([]string{"netns", "exec", o.Name + "-rr"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return string(out)
+	}
+	inside("ping", "-n", "-c", "1", "192.0.2.11") // then node-a has no questions of its own
+	inside("ip", "neigh", "flush", "dev", "underlay")
+	if out := inside("ping", "-n", "-c", "2", "-i", "0.2", "192.0.2.11"); strings.Contains(out, "DUP") {
+		t.Errorf("node-a answers twice:\n%s", out)
+	}
+	if out := inside("ip", "neigh", "show", "192.0.2.11"); !strings.Contains(out, "00:00:5e:00:53:01") {
+		t.Errorf("node-a is not found behind its switch: %s", out)
 	}
 }
 
@@ -160,7 +202,7 @@ func TestLabThatDoesNotForward(t *testing.T) {
 func TestLabThatCannotBeBuiltGoesAway(t *testing.T) {
 	t.Parallel()
 	for behaviour, want := range map[string]string{
-		"exits":   "has ended: exit status 1",
+		"exits":   "has ended: exit status 1: fake daemon gives up over ",
 		"refuses": "400 Bad Request: fake refusal",
 	} {
 		t.Run(behaviour, func(t *testing.T) {

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,7 +16,7 @@ import (
 )
 
 // buildNetwork makes the namespaces, the bridge and the cables of a plan.
-func (p *Plan) buildNetwork() error {
+func (p *Plan) buildNetwork(ctx context.Context) error {
 	for _, ns := range p.Namespaces {
 		if err := netspace.Create(ns); err != nil {
 			return err
@@ -30,7 +31,7 @@ func (p *Plan) buildNetwork() error {
 			return fmt.Errorf("make cable %s -- %s: %w", v.A, v.B, err)
 		}
 	}
-	return nil
+	return p.offloads(ctx)
 }
 
 func (b Bridge) build(h *netlink.Handle) error {
@@ -44,7 +45,7 @@ func (b Bridge) build(h *netlink.Handle) error {
 	if err != nil {
 		return err
 	}
-	return configure(h, link, []netip.Prefix{b.Address})
+	return configure(h, link, End{Addresses: []netip.Prefix{b.Address}})
 }
 
 // build makes the cable with each end in its namespace at once.
@@ -92,13 +93,18 @@ func (e End) configure(h *netlink.Handle) error {
 			return err
 		}
 	}
-	return configure(h, link, e.Addresses)
+	if e.Switch != "" {
+		if err := h.LinkSetARPOff(link); err != nil {
+			return err
+		}
+	}
+	return configure(h, link, e)
 }
 
-// configure gives an interface its addresses and sets it up. IPv6 addresses
-// are usable at once, without a search for duplicates.
-func configure(h *netlink.Handle, link netlink.Link, addresses []netip.Prefix) error {
-	for _, p := range addresses {
+// configure gives an interface its addresses, sets it up and adds its routes.
+// IPv6 addresses are usable at once, without a search for duplicates.
+func configure(h *netlink.Handle, link netlink.Link, e End) error {
+	for _, p := range e.Addresses {
 		addr := &netlink.Addr{IPNet: &net.IPNet{
 			IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
 		}}
@@ -109,5 +115,28 @@ func configure(h *netlink.Handle, link netlink.Link, addresses []netip.Prefix) e
 			return fmt.Errorf("add address %s: %w", p, err)
 		}
 	}
-	return h.LinkSetUp(link)
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	for _, gateway := range e.Gateways {
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("add route via %s: %w", gateway, err)
+		}
+	}
+	return nil
+}
+
+// offloads has the ends of a plan compute checksums that are to.
+func (p *Plan) offloads(ctx context.Context) error {
+	for _, v := range p.Veths {
+		for _, e := range []End{v.A, v.B} {
+			if !e.Checksums {
+				continue
+			}
+			if err := run(ctx, []string{"ip", "netns", "exec", e.Namespace, "ethtool", "-K", e.Name, "tx", "off"}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

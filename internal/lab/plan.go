@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"strings"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
 )
@@ -14,13 +13,14 @@ import (
 // What all labs have in common.
 const (
 	as       = 64512
-	vni      = 100
+	vni      = 100 // of an E-VPN, and number of the route target
 	instance = "lab"
 	apiURL   = "http://127.0.0.1:8082"
 	vmMTU    = 1420
 	// underlayMTU has room for a VM's frame of 1500 in VXLAN over IPv6.
 	underlayMTU    = 1600
 	underlayBridge = "underlay"
+	underlayDevice = "eth0"
 	routerIDRR     = "192.0.2.1"
 	transferPort   = 5201
 	transferBytes  = 4 << 20
@@ -37,8 +37,13 @@ type Plan struct {
 	Reflector   Process
 	Nodes       []Node
 	Attachments []Attachment
-	Pings       []Ping
-	Transfers   []Transfer
+	// Underlay are the checks between the nodes, which come before those between
+	// the machines: a switch learns its neighbours by them.
+	Underlay  []Ping
+	Pings     []Ping
+	Transfers []Transfer
+	// Try are commands that show what the lab does.
+	Try []string
 }
 
 // Bridge is the switch between the nodes.
@@ -50,19 +55,30 @@ type Bridge struct {
 // Veth is a cable.
 type Veth struct{ A, B End }
 
-// End is one end of a cable. It is plugged in a bridge or has addresses.
+// End is one end of a cable. It is plugged in a bridge, or in a switch, or it
+// has addresses.
 type End struct {
 	Namespace, Name string
 	MTU             int
 	MAC             string
 	Bridge          string
-	Addresses       []netip.Prefix
+	// Switch is the bridge of an Open vSwitch that takes the end; the host itself
+	// answers nobody there.
+	Switch    string
+	Addresses []netip.Prefix
+	// Gateways are where all other traffic goes.
+	Gateways []netip.Addr
+	// Checksums is set to have checksums computed before packets leave. A switch
+	// that reads them at the other end in user space needs that.
+	Checksums bool
 }
 
 // Process is a program that keeps running.
 type Process struct {
 	Name, Namespace string
 	Args            []string
+	// Env are "NAME=value" in addition to our own environment.
+	Env []string
 	// Config is the configuration file to write, if any, and its text.
 	Config, ConfigText string
 	Log                string
@@ -72,6 +88,8 @@ type Process struct {
 type Node struct {
 	Process
 	Address netip.Addr
+	// Switch is what forwards for driver ovs, else nil.
+	Switch *Switch
 }
 
 // Attachment is a call of a node's API.
@@ -81,7 +99,7 @@ type Attachment struct {
 	Request client.AttachRequest
 }
 
-// Ping is a check that one machine reaches an address of another.
+// Ping is a check that one machine, or node, reaches an address of another.
 type Ping struct {
 	From, To string
 	Address  netip.Addr
@@ -102,29 +120,12 @@ func (t Transfer) String() string {
 	return fmt.Sprintf("TCP transfer %s -> %s %s, %d MiB", t.From, t.To, t.Address.Addr(), t.Bytes>>20)
 }
 
-// machine is a virtual machine before it is spread over the plan.
-type machine struct {
-	name, namespace string
-	node            int
-	number          int
-}
-
-func (m machine) addresses() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/24", m.number)),
-		netip.MustParsePrefix(fmt.Sprintf("2001:db8:1::%d/64", m.number)),
-	}
-}
-
-func (m machine) mac() string { return fmt.Sprintf("00:00:5e:00:53:%02d", m.number) }
-
-func (m machine) tap() string { return "tap-" + m.name }
-
 // NewPlan works out a lab: two nodes a and b, machines a1, a2 and b1.
 func NewPlan(o Options) (*Plan, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	o = o.withDefaults()
 	p := &Plan{Options: o, Dir: stateDir(o)}
 	p.addReflector()
 	for i, name := range []string{"a", "b"} {
@@ -135,9 +136,12 @@ func NewPlan(o Options) (*Plan, error) {
 	}
 	for i := range machines {
 		machines[i].namespace = p.namespace("vm-" + machines[i].name)
+		machines[i].place(o.VPN, i+1)
 		p.addMachine(machines[i])
 	}
+	p.addSwitches()
 	p.addChecks(machines)
+	p.addHints(machines)
 	return p, nil
 }
 
@@ -179,131 +183,14 @@ func (p *Plan) addReflector() {
 	}
 }
 
-func (p *Plan) addNode(i int, name string) {
-	address := p.underlay(11 + i)
-	ns := p.namespace("node-" + name)
-	config := p.file("node-" + name + ".conf")
-	p.Veths = append(p.Veths, Veth{
-		A: End{Namespace: ns, Name: "eth0", MTU: underlayMTU, Addresses: []netip.Prefix{address}},
-		B: End{Namespace: p.Bridge.Namespace, Name: "to-node-" + name, MTU: underlayMTU, Bridge: p.Bridge.Name},
-	})
-	p.Nodes = append(p.Nodes, Node{Address: address.Addr(), Process: Process{
-		Name: "node-" + name, Namespace: ns, Log: p.file("node-" + name + ".log"),
-		Args:   []string{p.Options.Daemon, "--config-file", config},
-		Config: config, ConfigText: p.nodeConfig(address.Addr(), 11+i),
-	}})
-}
-
-func (p *Plan) nodeConfig(address netip.Addr, number int) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
-	line("# Written by bagpipe lab up.")
-	line("[BGP]")
-	line("local_address = %s", address)
-	if address.Is6() {
-		line("router_id = 192.0.2.%d", number)
-	}
-	line("peers = %s", p.Bridge.Address.Addr())
-	line("my_as = %d", as)
-	line("connect_retry_time = 1")
-	line("\n[API]")
-	line("host = 127.0.0.1")
-	line("port = 8082")
-	line("\n[DATAPLANE_DRIVER_EVPN]")
-	line("dataplane_driver = %s", p.Options.Dataplane)
-	line("\n[DATAPLANE_DRIVER_IPVPN]")
-	line("dataplane_driver = dummy")
-	return b.String()
-}
-
-func (p *Plan) addMachine(m machine) {
-	node := p.Nodes[m.node]
-	p.Veths = append(p.Veths, Veth{
-		A: End{Namespace: node.Namespace, Name: m.tap(), MTU: vmMTU},
-		B: End{Namespace: m.namespace, Name: "eth0", MTU: vmMTU, MAC: m.mac(), Addresses: m.addresses()},
-	})
-	rt := []string{fmt.Sprintf("%d:%d", as, vni)}
-	for _, a := range m.addresses() {
-		p.Attachments = append(p.Attachments, Attachment{Node: m.node, Request: client.AttachRequest{
-			VPNType: client.EVPN, VPNInstanceID: instance, VNI: vni, ImportRT: rt, ExportRT: rt,
-			MACAddress: m.mac(), IPAddress: a.String(), LocalPort: client.LocalPort{LinuxIF: m.tap()},
-			Description: "machine " + m.name, InstanceDescription: "made by bagpipe lab",
-		}})
-	}
-}
-
-// addChecks has every machine ping every other by both IP versions, and the
-// first send bytes to the last, which is on another node.
-func (p *Plan) addChecks(machines []machine) {
-	for _, from := range machines {
-		for _, to := range machines {
-			if from.name == to.name {
-				continue
-			}
-			for _, a := range to.addresses() {
-				p.Pings = append(p.Pings, Ping{From: from.namespace, To: to.namespace, Address: a.Addr()})
-			}
-		}
-	}
-	first, last := machines[0], machines[len(machines)-1]
-	for _, a := range last.addresses() {
-		p.Transfers = append(p.Transfers, Transfer{
-			From: first.namespace, To: last.namespace,
-			Address: netip.AddrPortFrom(a.Addr(), transferPort), Bytes: transferBytes,
-		})
-	}
-}
-
-// Processes lists all that must run: the reflector and the nodes.
+// Processes lists all that must run: the reflector, the nodes and what they need.
 func (p *Plan) Processes() []Process {
 	all := []Process{p.Reflector}
 	for _, n := range p.Nodes {
+		if n.Switch != nil {
+			all = append(all, n.Switch.Database, n.Switch.Forwarder)
+		}
 		all = append(all, n.Process)
 	}
 	return all
-}
-
-// String shows the plan as text, one step a line.
-func (p *Plan) String() string {
-	var b strings.Builder
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
-	for _, ns := range p.Namespaces {
-		line("namespace %s", ns)
-	}
-	line("bridge %s:%s %s", p.Bridge.Namespace, p.Bridge.Name, p.Bridge.Address)
-	for _, v := range p.Veths {
-		line("veth %s -- %s", v.A, v.B)
-	}
-	for _, proc := range p.Processes() {
-		line("run %s in %s: %s >%s", proc.Name, proc.Namespace, strings.Join(proc.Args, " "), proc.Log)
-		if proc.Config != "" {
-			line("  %s:\n    %s", proc.Config, strings.ReplaceAll(strings.TrimSpace(proc.ConfigText), "\n", "\n    "))
-		}
-	}
-	for _, a := range p.Attachments {
-		line("attach at %s: %s %s %s to %s, VNI %d, %v", p.Nodes[a.Node].Name, a.Request.LocalPort.LinuxIF,
-			a.Request.MACAddress, a.Request.IPAddress, a.Request.VPNInstanceID, a.Request.VNI, a.Request.ImportRT)
-	}
-	for _, c := range p.Pings {
-		line("check %s", c)
-	}
-	for _, c := range p.Transfers {
-		line("check %s", c)
-	}
-	return b.String()
-}
-
-// String shows the end as text.
-func (e End) String() string {
-	text := fmt.Sprintf("%s:%s mtu %d", e.Namespace, e.Name, e.MTU)
-	if e.MAC != "" {
-		text += " " + e.MAC
-	}
-	for _, a := range e.Addresses {
-		text += " " + a.String()
-	}
-	if e.Bridge != "" {
-		text += " in " + e.Bridge
-	}
-	return text
 }

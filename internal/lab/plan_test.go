@@ -49,11 +49,24 @@ func options() Options {
 	}
 }
 
+// combinations are all labs that there are, by the names of their golden files.
+func combinations() map[string]Options {
+	all := map[string]Options{"plan": options()}
+	add := func(name, vpn, dataplane string, underlay int) {
+		o := options()
+		o.Name, o.VPN, o.Dataplane, o.Underlay = "demo-6", vpn, dataplane, underlay
+		all[name] = o
+	}
+	add("plan_ipv6", VPNEVPN, "", 6)
+	add("plan_ipvpn", VPNIPVPN, "", 4)
+	add("plan_ipvpn_ipv6", VPNIPVPN, DataplaneEBPF, 6)
+	add("plan_ipvpn_ovs", VPNIPVPN, DataplaneOVS, 4)
+	return all
+}
+
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	six := options()
-	six.Name, six.Underlay = "demo-6", 6
-	for name, o := range map[string]Options{"plan": options(), "plan_ipv6": six} {
+	for name, o := range combinations() {
 		p, err := NewPlan(o)
 		if err != nil {
 			t.Fatal(err)
@@ -62,64 +75,48 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPlanIsSound checks what must hold for any plan.
-func TestPlanIsSound(t *testing.T) {
+func TestOptionsCheck(t *testing.T) {
 	t.Parallel()
-	o := options()
-	o.Name = strings.Repeat("x", 32)
-	p, err := NewPlan(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	namespaces, ends, addresses := map[string]bool{}, map[string]bool{}, map[netip.Addr]string{}
-	for _, ns := range p.Namespaces {
-		if namespaces[ns] || !strings.HasPrefix(ns, o.Name+"-") {
-			t.Errorf("namespace %s", ns)
-		}
-		namespaces[ns] = true
-	}
-	for _, v := range p.Veths {
-		for _, e := range []End{v.A, v.B} {
-			if !namespaces[e.Namespace] || ends[e.Namespace+e.Name] || len(e.Name) > 15 {
-				t.Errorf("end %s", e)
-			}
-			ends[e.Namespace+e.Name] = true
-			for _, a := range e.Addresses {
-				if was, ok := addresses[a.Addr()]; ok {
-					t.Errorf("%s is at %s and %s", a, was, e)
-				}
-				addresses[a.Addr()] = e.Namespace
-			}
+	for name, tt := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"upper case name":   {func(o *Options) { o.Name = "Demo" }, `lab name "Demo": must be letters`},
+		"path as name":      {func(o *Options) { o.Name = "../x" }, `lab name "../x"`},
+		"long name":         {func(o *Options) { o.Name = strings.Repeat("x", 33) }, "32 at most"},
+		"hyphen at end":     {func(o *Options) { o.Name = "x-" }, "inner hyphens"},
+		"underlay 5":        {func(o *Options) { o.Underlay = 5 }, "underlay 5: must be 4 or 6"},
+		"vpn l2vpn":         {func(o *Options) { o.VPN = "l2vpn" }, `VPN type "l2vpn": must be evpn or ipvpn`},
+		"ovs for E-VPN":     {func(o *Options) { o.Dataplane = "ovs" }, `dataplane "ovs": must be linux for VPN type evpn`},
+		"unknown dataplane": {func(o *Options) { o.VPN, o.Dataplane = "ipvpn", "dpdk" }, `dataplane "dpdk": must be ebpf or ovs for`},
+		"ovs over IPv6": {func(o *Options) { o.VPN, o.Dataplane, o.Underlay = "ipvpn", "ovs", 6 },
+			"underlay 6: must be 4 with dataplane ovs"},
+		"long directory": {func(o *Options) { o.VPN, o.Dataplane, o.RunDir = "ipvpn", "ovs", "/"+strings.Repeat("d", 80) },
+			"it has 89 octets, must have 79 at most"},
+	} {
+		o := options()
+		tt.change(&o)
+		if _, err := NewPlan(o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
 		}
 	}
-	for _, a := range p.Attachments {
-		if !ends[p.Nodes[a.Node].Namespace+a.Request.LocalPort.LinuxIF] {
-			t.Errorf("attachment of %s, which is not there", a.Request.LocalPort.LinuxIF)
-		}
-	}
-	for _, c := range p.Pings {
-		if addresses[c.Address] != c.To || c.From == c.To {
-			t.Errorf("check %s", c)
+	for vpn, want := range map[string]string{VPNEVPN: DataplaneLinux, VPNIPVPN: DataplaneEBPF} {
+		o := options()
+		o.VPN, o.Dataplane = vpn, ""
+		if p, err := NewPlan(o); err != nil || p.Options.Dataplane != want {
+			t.Errorf("%s without dataplane: %v, %+v", vpn, err, p)
 		}
 	}
 }
 
-func TestOptionsCheck(t *testing.T) {
+func TestInstalledNamesPackages(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*Options){
-		"upper case name": func(o *Options) { o.Name = "Demo" },
-		"path as name":    func(o *Options) { o.Name = "../x" },
-		"long name":       func(o *Options) { o.Name = strings.Repeat("x", 33) },
-		"hyphen at end":   func(o *Options) { o.Name = "x-" },
-		"underlay 5":      func(o *Options) { o.Underlay = 5 },
-		"vpn ipvpn":       func(o *Options) { o.VPN = "ipvpn" },
-		"dataplane ovs":   func(o *Options) { o.Dataplane = "ovs" },
-	} {
-		o := options()
-		change(&o)
-		if _, err := NewPlan(o); err == nil {
-			t.Errorf("%s was taken", name)
-		}
+	err := installed(map[string]string{"ls": "coreutils", "no-such-b": "pkg", "no-such-a": "pkg", "no-such-c": "other"})
+	if err == nil || err.Error() != "not installed: no-such-a, no-such-b, no-such-c; apt-get install other pkg" {
+		t.Errorf("got %v", err)
+	}
+	if err := installed(map[string]string{"ls": "coreutils"}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -180,6 +177,28 @@ func TestTail(t *testing.T) {
 	}
 	if got := tail(path); got != path+" is empty\n" {
 		t.Errorf("empty: %q", got)
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	if got := lastWords(path); got != "" {
+		t.Errorf("no file: %q", got)
+	}
+	for text, want := range map[string]string{
+		"":                   "",
+		"first\nlast one \n": "last one",
+		"level=ERROR msg=stopped err=\"driver \\\"x\\\": no VRF\" more=1\n": `driver "x": no VRF`,
+		"level=ERROR msg=stopped err=short more=1\n":                        "short",
+		"level=ERROR err=\"cut\n":                                           `"cut`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastWords(path); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -246,8 +265,9 @@ func TestReportText(t *testing.T) {
 			{Name: "node-a", PID: 8, Namespace: "node-a", Log: "/run/bagpipe-lab/default/node-a.log", Config: "/run/bagpipe-lab/default/node-a.conf"},
 		},
 		Nodes: []NodeStatus{
-			{Name: "node-a", Sessions: []string{"192.0.2.1: Established"}, Instances: []string{"lab"}, Summary: client.Object{
-				{Name: "route_counts", Value: client.Object{{Name: "local_routes_count", Value: "5"}}}}},
+			{Name: "node-a", Sessions: []string{"192.0.2.1: Established"}, Instances: []string{"lab"},
+				Dataplane: DataplaneStatus{Driver: "ebpf", Entries: map[string]int{"prefix": 6, "local-prefix": 4}}, Summary: client.Object{
+					{Name: "route_counts", Value: client.Object{{Name: "local_routes_count", Value: "5"}}}}},
 			{Name: "node-b", Error: "connection refused"},
 			{Name: "node-c", NotReady: []string{"a: b", "c: d"}},
 			{Name: "node-d", Sessions: []string{"192.0.2.1: Active"}, Instances: []string{"lab"}},
@@ -256,6 +276,7 @@ func TestReportText(t *testing.T) {
 			{Check: "ping x", OK: true, Detail: "3 of 3"},
 			{Check: "ping y", Detail: "0 received"},
 		},
+		Try: []string{"ip netns exec vm-a1 ping -c 3 198.51.100.50", "bagpipe lab down"},
 	}
 	var b bytes.Buffer
 	if err := r.Write(&b); err != nil {

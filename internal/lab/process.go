@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -68,6 +69,9 @@ func (p Process) start() (*started, error) {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", p.Namespace}, p.Args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if len(p.Env) > 0 {
+		cmd.Env = append(os.Environ(), p.Env...)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
@@ -96,7 +100,7 @@ func (s *started) entered() error {
 func (s *started) alive() error {
 	select {
 	case <-s.exited:
-		return &endedError{s.Name, s.err}
+		return &endedError{name: s.Name, err: s.err, last: lastWords(s.Log)}
 	default:
 		return nil
 	}
@@ -106,14 +110,20 @@ func (s *started) alive() error {
 type endedError struct {
 	name string
 	err  error
+	// last is what it logged last: mostly the reason.
+	last string
 }
 
 // Error implements error.
 func (e *endedError) Error() string {
-	if e.err == nil {
-		return e.name + " has ended"
+	text := e.name + " has ended"
+	if e.err != nil {
+		text += ": " + e.err.Error()
 	}
-	return fmt.Sprintf("%s has ended: %v", e.name, e.err)
+	if e.last != "" {
+		text += ": " + e.last
+	}
+	return text
 }
 
 func (s *started) record() running {
@@ -159,13 +169,33 @@ func logged(log, text string) error {
 	return nil
 }
 
+// lines returns the lines of a log.
+func lines(log string) ([]string, error) {
+	text, err := os.ReadFile(log)
+	return strings.Split(strings.TrimRight(string(text), "\n"), "\n"), err
+}
+
+// lastWords returns the error in the last line of a log, or else that line.
+func lastWords(log string) string {
+	all, _ := lines(log)
+	last := strings.TrimSpace(all[len(all)-1])
+	if _, attr, found := strings.Cut(last, " err="); found {
+		if quoted, err := strconv.QuotedPrefix(attr); err == nil {
+			if text, err := strconv.Unquote(quoted); err == nil {
+				return text
+			}
+		}
+		last, _, _ = strings.Cut(attr, " ")
+	}
+	return last
+}
+
 // tail returns the last lines of a log, indented, under its name.
 func tail(log string) string {
-	text, err := os.ReadFile(log)
+	lines, err := lines(log)
 	if err != nil {
 		return fmt.Sprintf("%s: %v\n", log, err)
 	}
-	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
 	lines = lines[max(0, len(lines)-tailLines):]
 	if slices.Equal(lines, []string{""}) {
 		return log + " is empty\n"

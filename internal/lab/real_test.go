@@ -5,9 +5,11 @@ package lab_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,29 +69,55 @@ func runTool(t *testing.T, o lab.Options, namespace string, args ...string) (str
 
 // TestRealLab is the demo as a user runs it, with the daemon of this tree.
 func TestRealLab(t *testing.T) {
-	for name, underlay := range map[string]string{"IPv4 underlay": "4", "IPv6 underlay": "6"} {
+	for name, tt := range map[string]struct {
+		flags []string
+		// checks are the pings of "status"; "up" has two transfers more.
+		checks int
+		want   []string
+	}{
+		"evpn over IPv4": {nil, 12, []string{": Established  lab        5             3", "linux: flood 1, "}},
+		"evpn over IPv6": {[]string{"--underlay", "6"}, 12, []string{": Established  lab        5             3"}},
+		"ipvpn by eBPF": {[]string{"--vpn", "ipvpn"}, 12,
+			[]string{": Established  lab        4             2", "ebpf: local-prefix 4, port 2, prefix 6"}},
+		"ipvpn by eBPF over IPv6": {[]string{"--vpn", "ipvpn", "--dataplane", "ebpf", "--underlay", "6"}, 12,
+			[]string{"ebpf: local-prefix 2, port 1, prefix 6"}},
+		"ipvpn by Open vSwitch": {[]string{"--vpn", "ipvpn", "--dataplane", "ovs"}, 14,
+			[]string{"ovs: local-prefix 4, port 2, prefix 6", "node-b-ovs-vswitchd"}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := realLab(t)
 			flags := []string{"--name", o.Name, "--run-dir", o.RunDir}
 			start := time.Now()
-			out, err := runTool(t, o, "", append([]string{"bagpipe", "lab", "up", "--underlay", underlay}, flags...)...)
+			out, err := runTool(t, o, "", slices.Concat([]string{"bagpipe", "lab", "up"}, tt.flags, flags)...)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("took %v", took)
 			}
-			for _, want := range []string{"traffic: 14 of 14 checks passed", ": Established  lab        5             3", "node-b.conf"} {
+			for _, want := range append(tt.want, fmt.Sprintf("traffic: %d of %[1]d checks passed", tt.checks+2), "node-b.conf") {
 				if !strings.Contains(out, want) {
 					t.Errorf("%q is missing in\n%s", want, out)
 				}
 			}
+			first := out
 			out, err = runTool(t, o, "", append([]string{"bagpipe", "-o", "json", "lab", "status"}, flags...)...)
 			var r lab.Report
-			if err != nil || json.Unmarshal([]byte(out), &r) != nil || !r.OK || len(r.Checks) != 12 {
+			if err != nil || json.Unmarshal([]byte(out), &r) != nil || !r.OK || len(r.Checks) != tt.checks {
 				t.Errorf("status: %v\n%s", err, out)
 			}
+			_, hints, _ := strings.Cut(first, "\ntry:\n")
+			if !strings.Contains(hints, " lab down ") {
+				t.Errorf("no hint to take it down in\n%s", first)
+			}
+			for hint := range strings.Lines(hints) {
+				args := strings.Fields(hint)
+				if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+					t.Errorf("%s: %v\n%s", hint, err, out)
+				}
+			}
+			checkNothingLeft(t, o)
 			if out, err := runTool(t, o, "", append([]string{"bagpipe", "lab", "down"}, flags...)...); err != nil {
 				t.Errorf("down: %v\n%s", err, out)
 			}

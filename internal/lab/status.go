@@ -46,7 +46,7 @@ func Status(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := p.report(ctx, st, p.pingAll(ctx, false))
+	r := p.report(ctx, st, p.look(ctx))
 	if !st.Ready || !r.OK {
 		r.OK = false
 		return r, ErrUnreachable
@@ -58,12 +58,12 @@ func Status(ctx context.Context, o Options) (*Report, error) {
 func (r *Report) Write(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(cells ...string) { _, _ = fmt.Fprintln(tw, strings.Join(cells, "\t")) }
-	line("NODE", "BGP SESSIONS", "INSTANCES", "LOCAL ROUTES", "RECEIVED ROUTES", "WARNINGS", "STATE")
+	line("NODE", "BGP SESSIONS", "INSTANCES", "LOCAL ROUTES", "RECEIVED ROUTES", "DATAPLANE", "WARNINGS", "STATE")
 	for _, n := range r.Nodes {
 		routes := n.Summary.Object("route_counts")
 		line(n.Name, orDash(strings.Join(n.Sessions, " ")), orDash(strings.Join(n.Instances, " ")),
 			orDash(routes.Text("local_routes_count")), orDash(routes.Text("received_routes_count")),
-			orDash(n.Summary.Text("warnings_and_errors")), n.condition())
+			orDash(n.Dataplane.String()), orDash(n.Summary.Text("warnings_and_errors")), n.condition())
 	}
 	line()
 	line("PROCESS", "PID", "NAMESPACE", "STATE", "LOG", "CONFIGURATION")
@@ -78,7 +78,11 @@ func (r *Report) Write(w io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "namespaces: %s\ntraffic: %s\n", strings.Join(r.Namespaces, " "), r.traffic())
+	text := fmt.Sprintf("namespaces: %s\ntraffic: %s\n", strings.Join(r.Namespaces, " "), r.traffic())
+	if len(r.Try) > 0 {
+		text += "try:\n  " + strings.Join(r.Try, "\n  ") + "\n"
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }
 

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +30,8 @@ type Report struct {
 	Namespaces []string      `json:"namespaces"`
 	Nodes      []NodeStatus  `json:"nodes"`
 	Checks     []CheckResult `json:"checks"`
+	// Try are commands to go on with, after Up.
+	Try []string `json:"try,omitempty"`
 }
 
 // ProcessInfo is a process of the lab.
@@ -57,6 +57,7 @@ func Up(ctx context.Context, o Options, w io.Writer) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	o = p.Options
 	if err := preflight(o); err != nil {
 		return nil, err
 	}
@@ -85,24 +86,9 @@ func Up(ctx context.Context, o Options, w io.Writer) (*Report, error) {
 		b.tails()
 		return r, ErrUnreachable
 	}
+	r.Try = p.Try
 	b.say.say("%s is up", o.title())
 	return r, nil
-}
-
-// preflight checks what the host must have.
-func preflight(o Options) error {
-	if os.Geteuid() != 0 {
-		return errors.New("the lab makes network namespaces: run it as root")
-	}
-	for tool, pkg := range map[string]string{"ip": "iproute2", "ping": "iputils-ping"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%s is not installed (package %s)", tool, pkg)
-		}
-	}
-	if _, err := exec.LookPath(o.Daemon); err != nil {
-		return fmt.Errorf("find the daemon: %w", err)
-	}
-	return nil
 }
 
 // recheck looks at a lab that is there already.
@@ -152,7 +138,10 @@ func (b *builder) build(ctx context.Context) error {
 		return err
 	}
 	b.say.say("making namespaces %s, underlay IPv%d", strings.Join(p.Namespaces, " "), p.Options.Underlay)
-	if err := p.buildNetwork(); err != nil {
+	if err := p.buildNetwork(ctx); err != nil {
+		return err
+	}
+	if err := b.startSwitches(ctx); err != nil {
 		return err
 	}
 	b.say.say("starting the route reflector at %s", p.Bridge.Address.Addr())
@@ -174,6 +163,20 @@ func (b *builder) build(ctx context.Context) error {
 	}
 	b.state.Ready = true
 	return b.store.save(b.state)
+}
+
+// startSwitches brings the switches of all nodes up that have one.
+func (b *builder) startSwitches(ctx context.Context) error {
+	for _, n := range b.plan.Nodes {
+		if n.Switch == nil {
+			continue
+		}
+		b.say.say("starting the switch of %s", n.Name)
+		if err := b.startSwitch(ctx, n.Switch); err != nil {
+			return fmt.Errorf("start the switch of %s: %w", n.Name, err)
+		}
+	}
+	return nil
 }
 
 // start starts a process and records it.
@@ -229,11 +232,9 @@ func (b *builder) await(ctx context.Context, within time.Duration, check func() 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	err := poll(ctx, within, func() error {
-		for _, s := range b.started {
-			if err := s.alive(); err != nil {
-				cancel(err)
-				return err
-			}
+		if err := b.ended(); err != nil {
+			cancel(err)
+			return err
 		}
 		return check()
 	})
@@ -241,6 +242,16 @@ func (b *builder) await(ctx context.Context, within time.Duration, check func() 
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// ended returns an error when a process has ended.
+func (b *builder) ended() error {
+	for _, s := range b.started {
+		if err := s.alive(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // giveUp takes away what was made so far, after showing the logs of what has
@@ -277,7 +288,7 @@ func (p *Plan) report(ctx context.Context, st *state, checks []CheckResult) *Rep
 		r.Processes = append(r.Processes, info)
 	}
 	for _, n := range p.Nodes {
-		s := n.status(ctx)
+		s := n.status(ctx, p.Options.VPN)
 		r.OK = r.OK && s.OK()
 		r.Nodes = append(r.Nodes, s)
 	}
