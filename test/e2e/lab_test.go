@@ -133,7 +133,7 @@ func TestLab(t *testing.T) {
 			l := newLab(t, "u"+underlay)
 			start := time.Now()
 			l.run(0, []string{
-				"lab " + l.name + " is up", "traffic: 14 of 14 checks passed", ": Established lab 5 3 0 ok",
+				"lab " + l.name + " is up", "traffic: 14 of 14 checks passed", ": Established lab 5 3 linux: flood 1,",
 				"ok: TCP transfer " + l.name + "-vm-a1 -> " + l.name + "-vm-b1 198.51.100.21, 4 MiB: same content",
 				"ok: TCP transfer " + l.name + "-vm-a1 -> " + l.name + "-vm-b1 2001:db8:1::21, 4 MiB: same content",
 			}, "up", "--underlay", underlay)

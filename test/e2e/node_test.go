@@ -38,9 +38,9 @@ type node struct {
 
 // settings change the configuration of a node.
 type settings struct {
-	// bgp and common are lines of those sections.
-	bgp, common []string
-	peers       []netip.Addr
+	// bgp, common and ipvpn are lines of those sections.
+	bgp, common, ipvpn []string
+	peers              []netip.Addr
 }
 
 // node adds a node to the fabric and starts its daemon, as a client of the
@@ -83,7 +83,7 @@ func (s settings) text(addr netip.Addr, number int) string {
 		bgp = append(bgp, "peers = "+strings.Join(list, ", "))
 	}
 	lines := slices.Concat(bgp, s.bgp, []string{"[COMMON]"}, s.common,
-		[]string{"[DATAPLANE_DRIVER_EVPN]", "dataplane_driver = linux", ""})
+		[]string{"[DATAPLANE_DRIVER_IPVPN]"}, s.ipvpn, []string{"[DATAPLANE_DRIVER_EVPN]", "dataplane_driver = linux", ""})
 	return strings.Join(lines, "\n")
 }
 

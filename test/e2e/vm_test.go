@@ -28,6 +28,7 @@ type vm struct {
 	tap    string // the cable's end on the node
 	mac    string
 	v4, v6 netip.Prefix
+	number int // of a machine in a VRF
 }
 
 // vmMAC and the functions below give the addresses of the machine of a number.

@@ -20,7 +20,11 @@ type originalConfig struct {
 	peers []string
 	// evpnDriver is "linux" unless set.
 	evpnDriver string
-	noRTC      bool
+	// ipvpn is the text of the section of the IP VPN dataplane, a dummy unless set.
+	ipvpn string
+	// env are further variables of its environment.
+	env   []string
+	noRTC bool
 }
 
 // newOriginal starts the Python daemon on a host and waits for its API.
@@ -47,10 +51,13 @@ func newOriginal(h *host, c originalConfig) *node {
 	b.WriteString("[API]\nhost = 127.0.0.1\nport = 8082\n")
 	fmt.Fprintf(&b, "[BGP]\nlocal_address = %s\npeers = %s\nmy_as = 64512\nenable_rtc = %t\n",
 		n.local, strings.Join(c.peers, ","), !c.noRTC)
-	b.WriteString("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = dummy\n")
+	if c.ipvpn == "" {
+		c.ipvpn = "dataplane_driver = dummy\n"
+	}
+	b.WriteString(ipvpnSection + "\n" + c.ipvpn)
 	fmt.Fprintf(&b, "[DATAPLANE_DRIVER_EVPN]\ndataplane_driver = %s\n", c.evpnDriver)
 	writeFile(h.t, dir, "bgp.conf", b.String())
-	n.proc = startProcess(h.t, h.NS, dir, "original", []string{path}, originalProgram, "--config-file", conf)
+	n.proc = startProcess(h.t, h.NS, dir, "original", append([]string{path}, c.env...), originalProgram, "--config-file", conf)
 	// Its driver's clean-up fails like its unplug, and then it does not end.
 	n.proc.abrupt = true
 	h.fabric.onFailure(h.dumpForwarding)

@@ -11,11 +11,14 @@ import (
 )
 
 // An options value holds options of the [BGP] section of our bgp.conf,
-// dataplaneAddress of the E-VPN section, and peerSections.
+// dataplaneAddress of the E-VPN section, ipvpnSection and peerSections.
 type options map[string]string
 
 // peerSections is the text of sections for peers.
 const peerSections = "[PEER]"
+
+// ipvpnSection is the text of the section of the IP VPN dataplane.
+const ipvpnSection = "[DATAPLANE_DRIVER_IPVPN]"
 
 // dataplaneAddress is where tunnels end if not at the BGP local address.
 const dataplaneAddress = "dataplane_local_address"
@@ -37,14 +40,18 @@ func newOurs(h *host, peers []string, bgp options) *node {
 		n.tunnel = addr
 		delete(all, dataplaneAddress)
 	}
-	sections := all[peerSections]
+	sections, ipvpn := all[peerSections], all[ipvpnSection]
 	delete(all, peerSections)
+	delete(all, ipvpnSection)
+	if ipvpn == "" {
+		ipvpn = "dataplane_driver = dummy\n"
+	}
 	var b strings.Builder
 	b.WriteString("[API]\nhost = 127.0.0.1\nport = 8082\n[BGP]\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "%s = %s\n", name, all[name])
 	}
-	b.WriteString("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = dummy\n[DATAPLANE_DRIVER_EVPN]\n" + evpn + sections)
+	b.WriteString(ipvpnSection + "\n" + ipvpn + "[DATAPLANE_DRIVER_EVPN]\n" + evpn + sections)
 	dir := workDir(h.t)
 	conf := writeFile(h.t, dir, "bgp.conf", b.String())
 	n.proc = startProcess(h.t, h.NS, dir, "bagpipe-bgp", nil, program, "--config-file", conf)
