@@ -40,14 +40,20 @@ type engine struct {
 }
 
 // startEngine starts an engine that listens on 127.0.0.1, with instances as
-// load describes them.
-func startEngine(b *testing.B, l load, evpn dataplane.Driver, tunnel netip.Addr, irrelevant speaker.Irrelevant) *engine {
+// load describes them. A driver that is nil is a dummy.
+func startEngine(b *testing.B, l load, evpn, ipvpn dataplane.Driver, tunnel netip.Addr, irrelevant speaker.Irrelevant) *engine {
 	b.Helper()
+	if evpn == nil {
+		evpn = dummy.New(dataplane.EVPN, tunnel)
+	}
+	if ipvpn == nil {
+		ipvpn = dummy.New(dataplane.IPVPN, tunnel)
+	}
 	local := netip.MustParseAddr("127.0.0.1")
 	log := slog.New(slog.DiscardHandler)
 	e := &engine{rib: rib.New()}
 	e.reconciler = dataplane.NewReconciler(map[dataplane.VPNType]dataplane.Driver{
-		dataplane.EVPN: evpn, dataplane.IPVPN: dummy.New(dataplane.IPVPN, tunnel),
+		dataplane.EVPN: evpn, dataplane.IPVPN: ipvpn,
 	}, log)
 	var err error
 	e.manager, err = vpn.NewManager(vpn.Config{

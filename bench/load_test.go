@@ -42,15 +42,16 @@ type load struct {
 	Group           int  // most routes with the same attributes
 	Exact           bool // each group is that large, else its size is chosen at random
 	Mix             mix
-	Instances       int // of the receiver
+	Instances       int  // of the receiver
+	UDP             bool // VPN routes are for MPLS in UDP, not for bare MPLS
 }
 
 func (l load) String() string {
-	return fmt.Sprintf("%d %d %d %t %d %d", l.Routes, l.Targets, l.Group, l.Exact, l.Mix, l.Instances)
+	return fmt.Sprintf("%d %d %d %t %d %d %t", l.Routes, l.Targets, l.Group, l.Exact, l.Mix, l.Instances, l.UDP)
 }
 
 func parseLoad(s string) (l load, err error) {
-	_, err = fmt.Sscanf(s, "%d %d %d %t %d %d", &l.Routes, &l.Targets, &l.Group, &l.Exact, &l.Mix, &l.Instances)
+	_, err = fmt.Sscanf(s, "%d %d %d %t %d %d %t", &l.Routes, &l.Targets, &l.Group, &l.Exact, &l.Mix, &l.Instances, &l.UDP)
 	return l, err
 }
 
@@ -94,8 +95,11 @@ func (l load) groups(f func(group)) {
 // them on.
 func (l load) attrs(inst, pe int) *wire.Attrs {
 	t := encap.MPLS
-	if l.Mix.evpn(inst) {
+	switch {
+	case l.Mix.evpn(inst):
 		t = encap.VXLAN
+	case l.UDP:
+		t = encap.MPLSInUDP
 	}
 	a := wire.LocalAttrs{
 		NextHop: peAddr(pe), RTs: []wire.RT{instanceRT(inst)}, Communities: []wire.ExtCommunity{wire.EncapCommunity(t)},

@@ -15,8 +15,6 @@ import (
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
-	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
-	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/dummy"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
 
@@ -33,7 +31,7 @@ type loadedEngine struct {
 func loaded(b *testing.B, l load, irrelevant speaker.Irrelevant) *loadedEngine {
 	b.Helper()
 	local := netip.MustParseAddr("127.0.0.1")
-	r := &loadedEngine{load: l, engine: startEngine(b, l, dummy.New(dataplane.EVPN, local), local, irrelevant)}
+	r := &loadedEngine{load: l, engine: startEngine(b, l, nil, nil, local, irrelevant)}
 	r.sender = startSender(b, fmt.Sprintf("127.0.0.1:%d", enginePort), "127.0.0.2")
 	r.sender.prepare(l)
 	changes := r.reconciler.Changes()
