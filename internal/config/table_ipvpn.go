@@ -66,7 +66,7 @@ var ovsOptions = []option{
 		field: func(c *Config) any { return &c.IPVPN.OVS.MPLSOverGRE },
 	}, {
 		section: sectionIPVPN, name: "proxy_arp", typ: typeBool, def: "false", of: []string{"ovs"},
-		help:  "Answer ARP and ND requests of ports for every address, not only for the gateway.",
+		help:  "Answer ARP requests of ports for every address, not only for the gateway.",
 		field: func(c *Config) any { return &c.IPVPN.OVS.ProxyARP },
 	}, {
 		section: sectionIPVPN, name: "arp_responder", typ: typeBool, def: "false", of: []string{"ovs"},
