@@ -20,6 +20,7 @@ type candidate struct {
 	a      *wire.Attrs
 	source string
 	last   bool // the last resort
+	own    bool // of the VRF itself
 }
 
 // takes tells whether instances of a type import routes of a kind.
@@ -60,21 +61,22 @@ func (i *modelInstance) localRoutes(place int) (all []announced) {
 // candidates returns all usable routes that an instance imports.
 func (m *model) candidates(place int) (all []candidate) {
 	typ, imports := places[place].typ, m.instances[place].imports
-	add := func(r announced, source string, last bool) {
-		c := candidate{r.Route, r.attrs.Build(), source, last}
-		if takes(typ, r.NLRI.Kind) && overlap(imports, r.attrs.RTs) && c.usable(typ) {
+	add := func(r announced, source string, last, own bool) {
+		c := candidate{r.Route, r.attrs.Build(), source, last, own}
+		if takes(typ, r.NLRI.Kind) && (own || overlap(imports, r.attrs.RTs)) && c.usable(typ) {
 			all = append(all, c)
 		}
 	}
 	for _, p := range m.peers {
 		for _, h := range p.in {
-			add(h.announced, "BGP-"+p.addr.String(), h.stale == rib.LongLivedStale)
+			add(h.announced, "BGP-"+p.addr.String(), h.stale == rib.LongLivedStale, false)
 		}
 	}
 	for at, i := range m.instances {
-		if at != place {
+		// A VRF has its own routes, whatever their route targets.
+		if own := at == place; !own || typ == dataplane.IPVPN {
 			for _, r := range i.localRoutes(at) {
-				add(r, places[at].id, false)
+				add(r, places[at].id, false, own)
 			}
 		}
 	}
@@ -95,11 +97,11 @@ func (c candidate) usable(t dataplane.VPNType) bool {
 	return (c.a.EncapBits == 0 || c.a.EncapBits&own != 0) && (t == dataplane.IPVPN || label != 0)
 }
 
-// better orders candidates: the last resort last; higher LOCAL_PREF; for MACs
+// better orders candidates: the last resort last; higher LOCAL_PREF; what is local; for MACs
 // sticky ones and higher sequence numbers. 0 is a tie.
 func better(a, b candidate, isMAC bool) int {
 	flag := func(x bool) int { return map[bool]int{true: 1}[x] }
-	d := cmp.Or(cmp.Compare(flag(a.last), flag(b.last)), cmp.Compare(b.a.LocalPref, a.a.LocalPref))
+	d := cmp.Or(cmp.Compare(flag(a.last), flag(b.last)), cmp.Compare(b.a.LocalPref, a.a.LocalPref), cmp.Compare(flag(b.own), flag(a.own)))
 	if d != 0 || !isMAC {
 		return d
 	}
@@ -185,7 +187,7 @@ func (m *model) localEntries(place int) (all []dataplane.Entry) {
 		switch {
 		case p.typ == dataplane.IPVPN:
 			label := plainLabel(place, p.endpoints[at].mac)
-			all = append(all, dataplane.Entry{Kind: dataplane.LocalPrefix, Port: e.Port, MAC: e.MAC, IP: e.IP.Addr(), Label: label})
+			all = append(all, dataplane.Entry{Kind: dataplane.LocalPrefix, Port: e.Port, MAC: e.MAC, IP: e.IP.Addr(), Prefix: netip.PrefixFrom(e.IP.Addr(), e.IP.Addr().BitLen()), Label: label})
 		case !seen[e.Port]:
 			all = append(all, dataplane.Entry{Kind: dataplane.LocalMAC, Port: e.Port, MAC: e.MAC})
 		}

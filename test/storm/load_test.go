@@ -166,9 +166,18 @@ func isRemote(k dataplane.Kind) bool {
 	return k == dataplane.RemoteMAC || k == dataplane.Neighbour || k == dataplane.Flood || k == dataplane.Prefix
 }
 
-// remote counts the remote entries of all instances.
+// isOwn tells whether an entry is a VRF's own route, or another VRF's of the node.
+func isOwn(e dataplane.Entry) bool {
+	return e.Kind == dataplane.Prefix && len(e.NextHops) == 1 && e.NextHops[0].Addr == tunnels[dataplane.IPVPN]
+}
+
+// remote counts the remote entries of all instances. Of its own a VRF has one for
+// each endpoint.
 func (n *node) remote() (count int) {
 	for _, i := range n.Instances() {
+		if i.Type == dataplane.IPVPN {
+			count -= i.Endpoints()
+		}
 		for k, c := range i.Forwarding().Desired() {
 			if isRemote(k) {
 				count += c
@@ -212,7 +221,7 @@ func (n *node) forwards(loads ...load) {
 func (n *node) remoteLines(id string) []string {
 	got := []string{}
 	for _, e := range n.Instance(id).Forwarding().Entries() {
-		if isRemote(e.Kind) {
+		if isRemote(e.Kind) && !isOwn(e) {
 			got = append(got, e.String())
 		}
 	}
