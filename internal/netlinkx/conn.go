@@ -83,6 +83,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Request is one change that can go to the kernel in a batch.
+type Request interface {
+	fmt.Stringer
+	// appendTo appends the wire form. With ack the kernel answers also when all went well.
+	appendTo(b []byte, seq uint32, ack bool) []byte
+}
+
 // Exec carries out msgs in order, in as few system calls as possible, and sets
 // errs[i] to the result of msgs[i]: nil, an *Error, or why there was no answer.
 // errs must be as long as msgs.
@@ -90,49 +97,54 @@ func (c *Conn) Close() error {
 // A batch whose answers were lost is sent again in small pieces; so a message
 // may be carried out twice, which Replace and Append do not notice, and which a
 // Delete answers with ENOENT.
-func (c *Conn) Exec(msgs []Message, errs []error) {
+func (c *Conn) Exec(msgs []Message, errs []error) { execAll(c, msgs, errs) }
+
+// Do does what Exec does, with requests of all kinds.
+func (c *Conn) Do(reqs []Request, errs []error) { execAll(c, reqs, errs) }
+
+func execAll[R Request](c *Conn, reqs []R, errs []error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(msgs) > 0 {
-		n := min(batchSize, len(msgs))
-		c.execBatch(msgs[:n], errs[:n])
-		msgs, errs = msgs[n:], errs[n:]
+	for len(reqs) > 0 {
+		n := min(batchSize, len(reqs))
+		execBatch(c, reqs[:n], errs[:n])
+		reqs, errs = reqs[n:], errs[n:]
 	}
 }
 
 // execBatch sends one batch; when its answers do not fit the socket's memory
 // (ENOBUFS), again in pieces in which every message is acknowledged, and those
 // again one by one.
-func (c *Conn) execBatch(msgs []Message, errs []error) {
-	err := c.exchange(msgs, errs, false)
-	for at := 0; errors.Is(err, unix.ENOBUFS) && at < len(msgs); at += pieceSize {
-		end := min(at+pieceSize, len(msgs))
-		if e := c.exchange(msgs[at:end], errs[at:end], true); e == nil {
+func execBatch[R Request](c *Conn, reqs []R, errs []error) {
+	err := exchange(c, reqs, errs, false)
+	for at := 0; errors.Is(err, unix.ENOBUFS) && at < len(reqs); at += pieceSize {
+		end := min(at+pieceSize, len(reqs))
+		if e := exchange(c, reqs[at:end], errs[at:end], true); e == nil {
 			continue
 		}
 		for i := at; i < end; i++ {
-			if e := c.exchange(msgs[i:i+1], errs[i:i+1], true); e != nil {
-				errs[i] = fmt.Errorf("%s: %w", msgs[i], e)
+			if e := exchange(c, reqs[i:i+1], errs[i:i+1], true); e != nil {
+				errs[i] = fmt.Errorf("%s: %w", reqs[i], e)
 			}
 		}
 	}
 	if err != nil && !errors.Is(err, unix.ENOBUFS) {
 		for i := range errs {
-			errs[i] = fmt.Errorf("%s: %w", msgs[i], err)
+			errs[i] = fmt.Errorf("%s: %w", reqs[i], err)
 		}
 	}
 }
 
-// exchange sends msgs and reads their answers into errs.
-func (c *Conn) exchange(msgs []Message, errs []error, ackAll bool) error {
+// exchange sends reqs and reads their answers into errs.
+func exchange[R Request](c *Conn, reqs []R, errs []error, ackAll bool) error {
 	clear(errs)
 	first := c.seq + 1
-	last := first + uint32(len(msgs)) - 1
+	last := first + uint32(len(reqs)) - 1
 	c.seq = last
 	c.out = c.out[:0]
-	for i := range msgs {
+	for i := range reqs {
 		seq := first + uint32(i)
-		c.out = AppendMessage(c.out, &msgs[i], seq, ackAll || seq == last)
+		c.out = reqs[i].appendTo(c.out, seq, ackAll || seq == last)
 	}
 	c.batches++
 	if err := c.send(); err != nil {
@@ -141,12 +153,12 @@ func (c *Conn) exchange(msgs []Message, errs []error, ackAll bool) error {
 	return c.receive(func(h header, body []byte) (bool, error) {
 		// Sequence numbers may wrap; what is not ours is a late answer of before.
 		i := h.seq - first
-		if h.typ != unix.NLMSG_ERROR || i >= uint32(len(msgs)) {
+		if h.typ != unix.NLMSG_ERROR || i >= uint32(len(reqs)) {
 			return false, nil
 		}
 		answer, err := parseAnswer(h, body)
 		if answer != nil {
-			answer.Request = msgs[i]
+			answer.Request = reqs[i]
 			errs[i] = answer
 		}
 		return h.seq == last, err

@@ -70,6 +70,11 @@ func appendNested(b []byte, typ uint16, fill func([]byte) []byte) []byte {
 	return b
 }
 
+// appendTo implements Request.
+func (m Message) appendTo(b []byte, seq uint32, ack bool) []byte {
+	return AppendMessage(b, &m, seq, ack)
+}
+
 // AppendMessage appends the wire form of m. With ack the kernel answers also
 // when all went well. It allocates nothing when b has room.
 func AppendMessage(b []byte, m *Message, seq uint32, ack bool) []byte {

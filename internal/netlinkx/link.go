@@ -34,6 +34,7 @@ type Link struct {
 	NoAddrGen bool
 	Bridge    BridgeOptions // of Kind "bridge"
 	VXLAN     VXLANOptions  // of Kind "vxlan"
+	Table     uint32        // of Kind "vrf"
 	Port      PortFlags     // of SlaveKind "bridge"
 }
 
@@ -74,9 +75,11 @@ type LinkRequest struct {
 	// Bridge and VXLAN go with Kind; Bridge may be changed later.
 	Bridge *BridgeOptions
 	VXLAN  *VXLANOptions
-	Alias  *string
-	Group  *uint32
-	MTU    int
+	// Table goes with Kind "vrf", and cannot be changed.
+	Table uint32
+	Alias *string
+	Group *uint32
+	MTU   int
 	// Address is the device's own MAC; a new device without gets a random one.
 	Address ethernet.MAC
 	// Master is the new master, 0 for none.
@@ -182,6 +185,9 @@ func (r *LinkRequest) appendLinkInfo(b []byte) []byte {
 		if r.VXLAN != nil {
 			b = appendNested(b, unix.IFLA_INFO_DATA, r.VXLAN.encode)
 		}
+		if r.Table != 0 {
+			b = appendNested(b, unix.IFLA_INFO_DATA, func(b []byte) []byte { return appendAttr32(b, vrfTable, r.Table) })
+		}
 		if r.Port != nil {
 			b = appendAttrString(b, unix.IFLA_INFO_SLAVE_KIND, "bridge")
 			b = appendNested(b, unix.IFLA_INFO_SLAVE_DATA, r.Port.encode)
@@ -213,6 +219,9 @@ func (r *LinkRequest) appendAFSpec(b []byte) []byte {
 		return b
 	})
 }
+
+// vrfTable is IFLA_VRF_TABLE.
+const vrfTable = 1
 
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE.
 const addrGenNone = 1

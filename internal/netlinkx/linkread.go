@@ -120,6 +120,14 @@ func (l *Link) parseLinkInfo(b []byte) error {
 		err = errors.Join(err, l.Bridge.parse(data))
 	case "vxlan":
 		err = errors.Join(err, l.VXLAN.parse(data))
+	case "vrf":
+		vrf := attrs{b: data}
+		for vrf.next() {
+			if vrf.typ == vrfTable {
+				l.Table = vrf.uint32()
+			}
+		}
+		err = errors.Join(err, vrf.err)
 	}
 	if l.SlaveKind == "bridge" {
 		err = errors.Join(err, l.Port.parse(slave))

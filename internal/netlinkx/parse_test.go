@@ -73,6 +73,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(AppendMessage(AppendMessage(nil, &m, 1, false), &m, 2, true))
 	up := LinkRequest{Name: "x", Kind: "vxlan", VXLAN: &VXLANOptions{VNI: 1, Port: 4789}, Port: &PortFlags{}, NoAddrGen: true}
 	f.Add(endMessage(append(beginMessage(nil, unix.RTM_NEWLINK, 0, 1), up.encode()...), 0))
+	hop := Nexthop{ID: 1, Index: 2, Via: netip.MustParseAddr("192.0.2.1"), Label: 16}
+	mpls := MPLSRoute{Label: 16, Index: 2}
+	f.Add(NexthopRequest{Nexthop: hop}.appendTo(MPLSRequest{MPLSRoute: mpls}.appendTo(nil, 1, true), 2, true))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for range len(b) + 1 {
 			h, body, rest, ok, err := nextMessage(b)
@@ -84,6 +87,11 @@ func FuzzParse(f *testing.F) {
 			}
 			_, _ = parseNeigh(body)
 			_, _ = parseLink(body)
+			_, _ = parseRoute(body)
+			_, _ = parseNexthop(body)
+			_, _ = parseMPLS(body)
+			_, _ = parseAddress(body)
+			_, _, _ = parseRule(body)
 			_, _ = parseAnswer(h, body)
 			_ = parseDone(body)
 			b = rest
