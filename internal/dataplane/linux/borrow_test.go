@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
 )
 
 // brq returns an instance on existing bridge brq0, with VNI 100.
@@ -94,7 +95,7 @@ func TestExistingBridgeWithVXLANOfOthers(t *testing.T) {
 	wantInstalled(t, h)
 	mustApply(t, h, add(existingBridgeSample()...)...)
 	wantInstalled(t, h, existingBridgeSample()...)
-	if h.vxlanName != "vxlan-100" || host.exists(candidate(vxlanPrefix, vxlanDigits, "red", 0)) {
+	if h.vxlanName != "vxlan-100" || host.exists(devname.Candidate(vxlanPrefix, vxlanDigits, "red", 0)) {
 		t.Errorf("VXLAN device is %s, want that of others only", h.vxlanName)
 	}
 	out := host.ip("-d link show vxlan-100")

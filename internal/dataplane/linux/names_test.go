@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 	"pgregory.net/rapid"
 )
 
 func TestListedID(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("x", maxAlias-len(aliasPrefix))
+	long := strings.Repeat("x", 255-len(aliasPrefix))
 	for _, tt := range []struct {
 		name, in string
 		kept     bool
@@ -22,7 +23,7 @@ func TestListedID(t *testing.T) {
 		{"longest", long, true},
 		{"too long", long + "x", false},
 		{"control character", "a\x00b", false},
-		{"looks like a hash", hashedID + "00", false},
+		{"looks like a hash", "sha256:" + "00", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -30,7 +31,7 @@ func TestListedID(t *testing.T) {
 			if (got == tt.in) != tt.kept {
 				t.Errorf("listedID(%q) = %q, kept should be %v", tt.in, got, tt.kept)
 			}
-			if !tt.kept && !strings.HasPrefix(got, hashedID) {
+			if !tt.kept && !strings.HasPrefix(got, "sha256:") {
 				t.Errorf("listedID(%q) = %q, want a hash", tt.in, got)
 			}
 		})
@@ -41,7 +42,7 @@ func TestNamesFitAndDiffer(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.String().Draw(t, "id")
-		if n := len(aliasOf(id)); n > maxAlias {
+		if n := len(aliasOf(id)); n > 255 {
 			t.Fatalf("alias has %d octets", n)
 		}
 		other := rapid.String().Draw(t, "other")
@@ -50,7 +51,7 @@ func TestNamesFitAndDiffer(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for n := range nameTries {
-			for _, name := range []string{candidate(bridgePrefix, bridgeDigits, id, n), candidate(vxlanPrefix, vxlanDigits, id, n)} {
+			for _, name := range []string{devname.Candidate(bridgePrefix, bridgeDigits, id, n), devname.Candidate(vxlanPrefix, vxlanDigits, id, n)} {
 				if len(name) != 15 || seen[name] || isOriginal(netlinkx.Link{Name: name, Kind: "bridge"}) {
 					t.Fatalf("name %q (candidate %d)", name, n)
 				}

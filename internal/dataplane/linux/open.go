@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 	"golang.org/x/sys/unix"
 )
@@ -242,10 +243,10 @@ func (b *builder) setAndUp(r *netlinkx.LinkRequest) error {
 // create makes a device under the first free name and returns it as the kernel
 // has it. It carries the half-made mark until it gets its alias.
 func (b *builder) create(prefix string, digits int, r *netlinkx.LinkRequest) (netlinkx.Link, error) {
-	mark := uint32(halfMade)
+	mark := uint32(devname.HalfMade)
 	r.Group = &mark
 	for n := range nameTries {
-		r.Name = candidate(prefix, digits, b.inst.ID, n)
+		r.Name = devname.Candidate(prefix, digits, b.inst.ID, n)
 		_, taken, err := b.conn.LinkByName(r.Name)
 		if err != nil {
 			return netlinkx.Link{}, err

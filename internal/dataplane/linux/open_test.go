@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,9 +26,9 @@ func TestOpenMakesDevices(t *testing.T) {
 			h := mustOpen(t, d, instance("evpn_7f0c-red net", 100))
 			alias := "bagpipe evpn evpn_7f0c-red net"
 			want := []netlinkx.Link{
-				{Name: candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true},
+				{Name: devname.Candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true},
 				{
-					Name: candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true,
+					Name: devname.Candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true,
 					SlaveKind: "bridge", Port: tunnelPort, Master: h.bridge,
 					VXLAN: netlinkx.VXLANOptions{VNI: 100, Local: netip.MustParseAddr(tt.local), Port: 4789, ZeroChecksum6: tt.zero},
 				},
@@ -134,23 +135,23 @@ func TestNameCollision(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, "collision")
 	for n, alias := range []string{"", "bagpipe evpn blue"} {
-		host.ip("link add %s type bridge", candidate(bridgePrefix, bridgeDigits, "red", n))
+		host.ip("link add %s type bridge", devname.Candidate(bridgePrefix, bridgeDigits, "red", n))
 		if alias != "" {
-			host.Run("ip", "link", "set", candidate(bridgePrefix, bridgeDigits, "red", n), "alias", alias)
+			host.Run("ip", "link", "set", devname.Candidate(bridgePrefix, bridgeDigits, "red", n), "alias", alias)
 		}
 	}
-	host.ip("link add %s type vxlan id 7 dstport 4789", candidate(vxlanPrefix, vxlanDigits, "red", 0))
+	host.ip("link add %s type vxlan id 7 dstport 4789", devname.Candidate(vxlanPrefix, vxlanDigits, "red", 0))
 	before := host.state()
 	h := mustOpen(t, host.driver(local4), instance("red", 100))
-	if want := candidate(bridgePrefix, bridgeDigits, "red", 2); h.bridgeName != want {
+	if want := devname.Candidate(bridgePrefix, bridgeDigits, "red", 2); h.bridgeName != want {
 		t.Errorf("bridge is %s, want %s", h.bridgeName, want)
 	}
-	if want := candidate(vxlanPrefix, vxlanDigits, "red", 1); h.vxlanName != want {
+	if want := devname.Candidate(vxlanPrefix, vxlanDigits, "red", 1); h.vxlanName != want {
 		t.Errorf("VXLAN device is %s, want %s", h.vxlanName, want)
 	}
 	wantSame(t, "devices of others", before, host.state(h.bridgeName, h.vxlanName))
 	// An earlier name becomes free: the devices are adopted all the same.
-	host.ip("link del %s", candidate(bridgePrefix, bridgeDigits, "red", 0))
+	host.ip("link del %s", devname.Candidate(bridgePrefix, bridgeDigits, "red", 0))
 	again := mustOpen(t, host.driver(local4), instance("red", 100))
 	if again.bridge != h.bridge || again.vxlan != h.vxlan {
 		t.Errorf("adopted %s and %s, want %s and %s", again.bridgeName, again.vxlanName, h.bridgeName, h.vxlanName)
@@ -158,7 +159,7 @@ func TestNameCollision(t *testing.T) {
 	if err := again.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if host.exists(h.bridgeName) || !host.exists(candidate(bridgePrefix, bridgeDigits, "red", 1)) {
+	if host.exists(h.bridgeName) || !host.exists(devname.Candidate(bridgePrefix, bridgeDigits, "red", 1)) {
 		t.Error("Remove took the wrong bridge")
 	}
 }
@@ -218,8 +219,8 @@ func TestHalfMadeDevicesAreRemoved(t *testing.T) {
 	t.Parallel()
 	host := newHost(t, "halfmade")
 	before := host.state()
-	host.ip("link add %s group %d type vxlan id 100 dstport 4789", candidate(vxlanPrefix, vxlanDigits, "red", 0), halfMade)
-	host.ip("link add %s group %d type bridge", candidate(bridgePrefix, bridgeDigits, "blue", 0), halfMade)
+	host.ip("link add %s group %d type vxlan id 100 dstport 4789", devname.Candidate(vxlanPrefix, vxlanDigits, "red", 0), devname.HalfMade)
+	host.ip("link add %s group %d type bridge", devname.Candidate(bridgePrefix, bridgeDigits, "blue", 0), devname.HalfMade)
 	d := host.driver(local4)
 	wantSame(t, "state", before, host.state())
 	mustOpen(t, d, instance("red", 100))

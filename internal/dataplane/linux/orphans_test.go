@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
 )
 
 func wantOrphans(t *testing.T, d *Driver, want ...string) {
@@ -100,7 +101,7 @@ func TestCleanup(t *testing.T) {
 	host.ip("link add evpn---abcdefg up type bridge")
 	host.ip("link add vxlan--abcdefg up master evpn---abcdefg type vxlan id 500 dstport 4789")
 	host.ip("link add half type bridge")
-	host.ip("link set half group %d", halfMade)
+	host.ip("link set half group %d", devname.HalfMade)
 
 	var removed []string
 	var err error
