@@ -123,6 +123,11 @@ func TestLoadOK(t *testing.T) {
 				o.GRETunnelOptions = []string{"packet_type=legacy_l3"}
 				o.HashMethod, o.HashMethodParam, o.HashFields = HashFields, 18, []string{"ip_src", "ip_dst"}
 			}},
+		{name: "OK kernel MPLS", in: "[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = mpls_linux_dataplane.MPLSLinuxDataplaneDriver\nmpls_interface = eth1\n",
+			want: func(c *Config) {
+				c.IPVPN.Driver, c.IPVPN.MPLSInterface = "linux", "eth1"
+				c.IPVPN.Encapsulations, c.IPVPN.DefaultEncapsulation = []Encapsulation{EncapMPLS}, EncapMPLS
+			}},
 		{name: "OK ignored things",
 			in: "[COMMON]\nroot_helper = sudo x\n[privsep]\nhelper_command = x\n[DATAPLANE_DRIVER]\ndataplane_driver = x\n" +
 				"[DATAPLANE_DRIVER_IPVPN]\nmpls_interface = *gre*\novs_bridge = br0\n[DEFAULT]\nlogging_default_format_string = $x\n",

@@ -97,7 +97,7 @@ var (
 			"mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
 			"bagpipe.bgp.vpn.ipvpn.mpls_ovs_dataplane.MPLSOVSDataplaneDriver",
 		}},
-		{name: "linux", absent: true, old: []string{
+		{name: "linux", old: []string{
 			"mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
 			"bagpipe.bgp.vpn.ipvpn.mpls_linux_dataplane.MPLSLinuxDataplaneDriver",
 		}},

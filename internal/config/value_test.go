@@ -148,5 +148,5 @@ func TestOptionsOfRefusedDriver(t *testing.T) {
 	t.Parallel()
 	r := loadText(t, minimal+"[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = vpp\novs_bridge = br0")
 	r.check(t, nil, nil,
-		[]string{`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "vpp": want one of dummy, ovs, ebpf`})
+		[]string{`0.conf:5: DATAPLANE_DRIVER_IPVPN.dataplane_driver: value "vpp": want one of dummy, ovs, linux, ebpf`})
 }

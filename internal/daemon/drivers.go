@@ -11,6 +11,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/dummy"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ebpf"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linuxvrf"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ovs"
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 )
@@ -55,6 +56,10 @@ func (d *Daemon) openIPVPN() (dataplane.Driver, error) {
 			LocalAddr: c.LocalAddress, Underlay: c.UnderlayInterfaces, VXLANPort: c.VXLANDstPort,
 			Encaps: encapTypes(c.Encapsulations), DefaultEncap: encapType[c.DefaultEncapsulation],
 			AntiSpoofing: c.AntiSpoofing, MaxRoutes: c.MaxRoutes,
+		}, d.log)
+	case "linux":
+		return linuxvrf.New(linuxvrf.Config{
+			LocalAddr: c.LocalAddress, Encaps: encapTypes(c.Encapsulations), MPLSInterface: c.MPLSInterface,
 		}, d.log)
 	case "ovs":
 		return ovs.New(ovsConfig(c), d.log)
