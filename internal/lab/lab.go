@@ -34,7 +34,8 @@ const (
 	VPNEVPN = "evpn"
 	// VPNIPVPN has each machine in a network of its own, joined by an IP VPN.
 	VPNIPVPN = "ipvpn"
-	// DataplaneLinux forwards with the kernel's bridges and VXLAN; for an E-VPN.
+	// DataplaneLinux forwards with the kernel: bridges and VXLAN for an E-VPN, VRF
+	// devices and MPLS for an IP VPN.
 	DataplaneLinux = "linux"
 	// DataplaneEBPF forwards with eBPF programs; for an IP VPN.
 	DataplaneEBPF = "ebpf"
@@ -45,7 +46,7 @@ const (
 // dataplanes lists the drivers of each VPN type. The first is the default.
 var dataplanes = map[string][]string{
 	VPNEVPN:  {DataplaneLinux},
-	VPNIPVPN: {DataplaneEBPF, DataplaneOVS},
+	VPNIPVPN: {DataplaneEBPF, DataplaneOVS, DataplaneLinux},
 }
 
 // Options choose a lab. Name, Underlay, VPN and Dataplane are its identity; the

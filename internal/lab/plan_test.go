@@ -61,6 +61,7 @@ func combinations() map[string]Options {
 	add("plan_ipvpn", VPNIPVPN, "", 4)
 	add("plan_ipvpn_ipv6", VPNIPVPN, DataplaneEBPF, 6)
 	add("plan_ipvpn_ovs", VPNIPVPN, DataplaneOVS, 4)
+	add("plan_ipvpn_linux", VPNIPVPN, DataplaneLinux, 4)
 	return all
 }
 
@@ -88,7 +89,7 @@ func TestOptionsCheck(t *testing.T) {
 		"underlay 5":        {func(o *Options) { o.Underlay = 5 }, "underlay 5: must be 4 or 6"},
 		"vpn l2vpn":         {func(o *Options) { o.VPN = "l2vpn" }, `VPN type "l2vpn": must be evpn or ipvpn`},
 		"ovs for E-VPN":     {func(o *Options) { o.Dataplane = "ovs" }, `dataplane "ovs": must be linux for VPN type evpn`},
-		"unknown dataplane": {func(o *Options) { o.VPN, o.Dataplane = "ipvpn", "dpdk" }, `dataplane "dpdk": must be ebpf or ovs for`},
+		"unknown dataplane": {func(o *Options) { o.VPN, o.Dataplane = "ipvpn", "dpdk" }, `dataplane "dpdk": must be ebpf or ovs or linux for`},
 		"ovs over IPv6": {func(o *Options) { o.VPN, o.Dataplane, o.Underlay = "ipvpn", "ovs", 6 },
 			"underlay 6: must be 4 with dataplane ovs"},
 		"long directory": {func(o *Options) { o.VPN, o.Dataplane, o.RunDir = "ipvpn", "ovs", "/"+strings.Repeat("d", 80) },
