@@ -71,9 +71,17 @@ func newNodes(t testing.TB) [2]*node {
 		n.Run("ip", "link", "set", "br-phy", "up")
 		n.Run("ip", "link", "set", "br-mpls", "up")
 	}
-	// The tunnels' neighbours are learned from what passes.
+	// A switch learns a tunnel's neighbour from what passes, if it has seen its own new
+	// address by then. These know theirs.
 	for i, n := range nodes {
-		wantPing(t, n.NS, nodes[1-i].addr)
+		far := nodes[1-i].addr
+		wantPing(t, n.NS, far)
+		n.Appctl("tnl/neigh/set", "br-phy", far, fmt.Sprintf(underMAC, 2-i))
+		var out string
+		nstest.Eventually(t, 20*time.Second, func() bool {
+			out, _ = n.Try("ovs-appctl", "-t", n.Dir+"/vswitchd.ctl", "ovs/route/lookup", far)
+			return strings.Contains(out, "dev br-phy")
+		}, func() string { return "the switch's route to " + far + ": " + out })
 	}
 	return nodes
 }

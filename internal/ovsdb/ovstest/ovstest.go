@@ -38,6 +38,7 @@ func New(t testing.TB, ns *nstest.NS) *Switch {
 	}
 	s := &Switch{NS: ns, Dir: dir, t: t}
 	t.Cleanup(func() {
+		s.explain()
 		s.Stop("ovs-vswitchd")
 		s.Stop("ovsdb-server")
 		_ = os.RemoveAll(dir)
@@ -47,6 +48,18 @@ func New(t testing.TB, ns *nstest.NS) *Switch {
 	s.Vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", "ovs_version=0.0.0-test")
 	s.StartSwitch()
 	return s
+}
+
+// explain logs what a failed test's switch knew, for who reads the failure.
+func (s *Switch) explain() {
+	if !s.t.Failed() {
+		return
+	}
+	for _, command := range []string{"tnl/neigh/show", "ovs/route/show", "tnl/ports/show", "dpctl/dump-flows"} {
+		out, err := s.try("ovs-appctl", "-t", s.path("vswitchd.ctl"), command)
+		s.t.Logf("%s: %s: %s (%v)", s.Name, command, out, err)
+	}
+	s.t.Logf("%s: log: %s", s.Name, s.Log())
 }
 
 func (s *Switch) path(name string) string { return filepath.Join(s.Dir, name) }
