@@ -52,22 +52,28 @@ func TestDataplanesTogether(t *testing.T) {
 	} {
 		t.Run(tt.a.name+" and "+tt.b.name, func(t *testing.T) {
 			need(t, needOVS)
-			f := newFabric(t)
-			ha, hb := f.host("a", 1), f.host("b", 2)
-			rr := newGoBGP(f, ha.v4, hb.v4)
-			for _, h := range []*host{ha, hb, rr.host} {
-				finished(h.NS, "eth0")
-			}
-			a, b := tt.a.start(ha, 1, rr.v4), tt.b.start(hb, 2, rr.v4)
-			a.connect(b)
-			b.connect(a)
-			for _, way := range []struct{ from, to *vpnSite }{{a, b}, {b, a}} {
-				way.from.vm.mustReach(way.to.ip.String())
-				if err := way.from.sends(way.to); err != nil {
-					t.Errorf("TCP %s -> %s: %v", way.from.label, way.to.label, err)
-				}
-			}
+			together(t, tt.a, tt.b)
 		})
+	}
+}
+
+// together has two nodes in one VPN, whose machines must reach each other.
+func together(t *testing.T, kindA, kindB forwarder) {
+	t.Helper()
+	f := newFabric(t)
+	ha, hb := f.host("a", 1), f.host("b", 2)
+	rr := newGoBGP(f, ha.v4, hb.v4)
+	for _, h := range []*host{ha, hb, rr.host} {
+		finished(h.NS, "eth0")
+	}
+	a, b := kindA.start(ha, 1, rr.v4), kindB.start(hb, 2, rr.v4)
+	a.connect(b)
+	b.connect(a)
+	for _, way := range []struct{ from, to *vpnSite }{{a, b}, {b, a}} {
+		way.from.vm.mustReach(way.to.ip.String())
+		if err := way.from.sends(way.to); err != nil {
+			t.Errorf("TCP %s -> %s: %v", way.from.label, way.to.label, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ const (
 type guest struct {
 	dir     string // where the program runs
 	modules []string
+	env     []string // of the program, "NAME=value"
 	timeout time.Duration
 }
 
@@ -71,9 +73,9 @@ func (g guest) run(args ...string) (out string, status int, err error) {
 // script is the first process of the guest: it makes the file systems, lets the kernel
 // load modules, runs the program and ends the guest.
 func (g guest) script(share string, args []string) string {
-	quoted := make([]string, len(args))
-	for i, a := range args {
-		quoted[i] = quote(a)
+	var quoted []string
+	for _, a := range slices.Concat([]string{"env"}, g.env, args) {
+		quoted = append(quoted, quote(a))
 	}
 	return strings.Join([]string{
 		"#!/bin/bash",

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -15,40 +17,86 @@ import (
 func TestUnderUML(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// dir is the package's directory, run the pattern of its tests.
-		dir, run string
-		modules  []string
+		// dir is the package's directory, run the pattern of its tests, skip of those not to run.
+		dir, run, skip string
+		modules        []string
 	}{
 		{
 			// The oldest kernel that the programs are made for: no tcx, no type
 			// information, no just-in-time compiler.
 			"eBPF on Linux 6.1", "internal/dataplane/ebpf",
-			"TestTrafficBetweenNodes/MPLS|TestVRFsAreApart|TestGatewayAnswers|TestTTLExceeded|TestTooBig/VXLAN|TestRestart|TestSeveralNextHops|TestLayer3VNI|TestBridgeAsPort|TestDrift",
-			[]string{"ipv6", "veth", "bridge", "cls_bpf", "sch_ingress", "sch_netem", "tun"},
+			"TestTrafficBetweenNodes/MPLS|TestVRFsAreApart|TestGatewayAnswers|TestTTLExceeded|TestTooBig/VXLAN|TestRestart|TestSeveralNextHops|TestLayer3VNI|TestBridgeAsPort|TestDrift", "",
+			[]string{"cls_bpf", "sch_ingress", "sch_netem", "tun"},
+		},
+		{
+			"VRF devices and kernel MPLS", "internal/dataplane/linuxvrf",
+			"TestKernel", "/MPLS-in-UDP", []string{"mpls_router"},
+		},
+		{
+			// The daemon with the driver linux, and others, with routes from BGP.
+			"kernel MPLS with others", "test/interop",
+			"TestKernelMPLSTogether", "/eBPF_UDP", []string{"tun"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root, err := filepath.Abs(filepath.Join("..", ".."))
-			if err != nil {
-				t.Fatal(err)
+			g := guest{dir: directory(t, tt.dir), modules: append(tt.modules, "ipv6", "veth", "bridge"), timeout: 8 * time.Minute}
+			if strings.HasPrefix(tt.dir, "test/") {
+				g.env = append(g.env, "BAGPIPE_TEST_DAEMON="+buildProgram(t, "bagpipe-bgp"))
 			}
-			g := guest{dir: filepath.Join(root, tt.dir), modules: tt.modules, timeout: 8 * time.Minute}
-			binary := build(t, g.dir)
-			start := time.Now()
-			out, status, err := g.run(binary, "-test.v", "-test.run", tt.run, "-test.parallel", "2", "-test.failfast")
-			t.Logf("guest ran for %v", time.Since(start).Round(time.Second))
-			if err != nil || status != 0 {
-				t.Fatalf("exit status %d, %v; the guest said:\n%s", status, err, tail(out))
-			}
-			if passed := count(out, "--- PASS: "); passed == 0 {
-				t.Fatalf("no test ran in the guest:\n%s", tail(out))
+			out := mustRun(t, g, buildTest(t, g.dir), "-test.v", "-test.run", tt.run, "-test.skip", tt.skip, "-test.parallel", "2", "-test.failfast")
+			if count(out, "--- PASS: ") == 0 || count(out, "--- SKIP: ") > 0 {
+				t.Fatalf("no test ran in the guest, or one was skipped:\n%s", tail(out))
 			}
 		})
 	}
 }
 
-// build makes the test binary of a package, where guests see it.
-func build(t *testing.T, dir string) string {
+// TestLabUnderUML is the lab as a user has it, with the driver linux for its IP VPN.
+func TestLabUnderUML(t *testing.T) {
+	g := guest{dir: "/", modules: []string{"ipv6", "veth", "bridge"}, timeout: 4 * time.Minute}
+	program := buildProgram(t, "bagpipe")
+	out := mustRun(t, g, program, "lab", "up", "--vpn", "ipvpn", "--dataplane", "linux", "--bagpipe-bgp", buildProgram(t, "bagpipe-bgp"))
+	if want := "linux: local-prefix 4, port 2, prefix 6"; !strings.Contains(out, want) {
+		t.Errorf("no %q in what the lab said:\n%s", want, tail(out))
+	}
+}
+
+// mustRun runs a program in a guest and fails the test unless it ends well.
+func mustRun(t *testing.T, g guest, args ...string) string {
+	t.Helper()
+	start := time.Now()
+	out, status, err := g.run(args...)
+	t.Logf("guest ran for %v", time.Since(start).Round(time.Second))
+	if err != nil || status != 0 {
+		t.Fatalf("exit status %d, %v; the guest said:\n%s", status, err, tail(out))
+	}
+	return out
+}
+
+// directory returns the path of a directory of the module.
+func directory(t *testing.T, dir string) string {
+	t.Helper()
+	root, err := filepath.Abs(filepath.Join("..", "..", dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// buildTest makes the test binary of a package, with the tests that only a guest can run.
+func buildTest(t *testing.T, dir string) string {
+	t.Helper()
+	return build(t, dir, "package.test", "test", "-tags", "vm", "-c", ".")
+}
+
+// buildProgram makes a program of the module.
+func buildProgram(t *testing.T, name string) string {
+	t.Helper()
+	return build(t, directory(t, "."), name, "build", "./cmd/"+name)
+}
+
+// build runs the go command and returns the path of what it made, where guests see it.
+func build(t *testing.T, dir, name, verb string, args ...string) string {
 	t.Helper()
 	// Not t.TempDir: a guest has a /tmp of its own.
 	to, err := os.MkdirTemp("/var/tmp", "bagpipe-vm")
@@ -56,12 +104,12 @@ func build(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(to) })
-	binary := filepath.Join(to, "package.test")
-	cmd := exec.Command("go", "test", "-c", "-o", binary, ".")
+	binary := filepath.Join(to, name)
+	cmd := exec.Command("go", slices.Concat([]string{verb, "-o", binary}, args)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the race detector cannot map its memory there
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v: %s", dir, err, out)
+		t.Fatalf("build %s in %s: %v: %s", name, dir, err, out)
 	}
 	return binary
 }
