@@ -158,7 +158,7 @@ func (s *vpnSite) sends(to *vpnSite) error {
 	const size = 1 << 20
 	var l net.Listener
 	err := netspace.Do(to.vm.Name, func() (err error) {
-		l, err = net.Listen("tcp4", netip.AddrPortFrom(to.ip, 0).String())
+		l, err = net.Listen("tcp", netip.AddrPortFrom(to.ip, 0).String())
 		return err
 	})
 	if err != nil {

@@ -73,11 +73,12 @@ func (f *frr) startSpeaker(vni int, rd, rt string) {
 	f.startBGPD(b.String(), "--socket", socket)
 }
 
-// startZebra runs zebra and returns the socket where the other daemons find it.
-func (f *frr) startZebra() string {
+// startZebra runs zebra, with lines of configuration, and returns the socket where
+// the other daemons find it.
+func (f *frr) startZebra(config ...string) string {
 	f.t.Helper()
 	socket := filepath.Join(f.dir, "zserv.api")
-	conf := writeFile(f.t, f.dir, "zebra.conf", "hostname "+f.label+"\n")
+	conf := writeFile(f.t, f.dir, "zebra.conf", "hostname "+f.label+"\n"+strings.Join(config, ""))
 	f.zebra = startProcess(f.t, f.NS, f.dir, "zebra", nil, frrZebra, "--config_file", conf,
 		"--pid_file", filepath.Join(f.dir, "zebra.pid"), "--vty_socket", f.dir, "--socket", socket,
 		"--vty_port", "0", "--log", "stdout", "--log-level", "info")

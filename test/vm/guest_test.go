@@ -22,7 +22,7 @@ const (
 	modules = "/usr/lib/uml/modules"
 	memory  = "1024M"
 	// shown is how much of a guest's output is told when a test fails there.
-	shown = 16000
+	shown = 40000
 )
 
 // guest is a User-Mode Linux to be started.
@@ -41,7 +41,7 @@ func (g guest) run(args ...string) (out string, status int, err error) {
 		}
 	}
 	// The guest has a /tmp of its own, where this becomes /tmp/share.
-	share, err := os.MkdirTemp("/var/tmp", "bagpipe-uml")
+	share, err := os.MkdirTemp("/var/cache", "bagpipe-uml")
 	if err != nil {
 		return "", 0, err
 	}
@@ -82,7 +82,7 @@ func (g guest) script(share string, args []string) string {
 		"mount -t proc proc /proc; mount -t sysfs sys /sys",
 		"for d in /run /tmp /dev/shm; do mount -t tmpfs tmpfs $d; done",
 		"mkdir -p /dev/pts /run/netns /run/bin /run/m/lib/modules /tmp/share",
-		"mount -t devpts devpts /dev/pts; mount -t hostfs -o " + quote(share) + " none /tmp/share",
+		"mount -t tmpfs tmpfs /var/tmp; mount -t devpts devpts /dev/pts; mount -t hostfs -o " + quote(share) + " none /tmp/share",
 		"ln -s " + modules + "/$(uname -r) /run/m/lib/modules/$(uname -r)",
 		`printf '#!/bin/sh\nexec /sbin/modprobe -d /run/m "$@"\n' > /run/bin/modprobe; chmod +x /run/bin/modprobe`,
 		"echo /run/bin/modprobe > /proc/sys/kernel/modprobe",

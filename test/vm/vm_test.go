@@ -37,6 +37,10 @@ func TestUnderUML(t *testing.T) {
 			"kernel MPLS with others", "test/interop",
 			"TestKernelMPLSTogether", "/eBPF_UDP", []string{"tun"},
 		},
+		{
+			"FRR's VRF", "test/interop", "TestKernelFRR", "",
+			[]string{"vrf", "mpls_router", "mpls_iptunnel", "ip_gre", "vxlan", "cls_bpf", "sch_ingress"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := guest{dir: directory(t, tt.dir), modules: append(tt.modules, "ipv6", "veth", "bridge"), timeout: 8 * time.Minute}
@@ -98,8 +102,8 @@ func buildProgram(t *testing.T, name string) string {
 // build runs the go command and returns the path of what it made, where guests see it.
 func build(t *testing.T, dir, name, verb string, args ...string) string {
 	t.Helper()
-	// Not t.TempDir: a guest has a /tmp of its own.
-	to, err := os.MkdirTemp("/var/tmp", "bagpipe-vm")
+	// Not t.TempDir: a guest has a /tmp of its own, and a /var/tmp.
+	to, err := os.MkdirTemp("/var/cache", "bagpipe-vm")
 	if err != nil {
 		t.Fatal(err)
 	}
