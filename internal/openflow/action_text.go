@@ -54,6 +54,8 @@ func outputText(port uint32) string {
 	switch port {
 	case PortInPort:
 		return "IN_PORT"
+	case PortController:
+		return "CONTROLLER"
 	case PortLocal:
 		return "LOCAL"
 	}

@@ -40,7 +40,8 @@ type Conn struct {
 	mu      sync.Mutex
 	waiting func(typ uint8, xid uint32, body []byte) bool // true when the call is answered
 	answer  chan struct{}
-	err     error // why the reader ended
+	packets chan PacketIn // nil until Receive
+	err     error         // why the reader ended
 }
 
 // Dial connects to the management socket of a bridge, e.g.
@@ -127,6 +128,9 @@ func (c *Conn) read(r io.Reader) {
 			c.mu.Unlock()
 			_ = c.c.Close()
 			return
+		}
+		if h[1] == typePacketIn {
+			c.deliver(body)
 		}
 		if c.waiting != nil && c.waiting(h[1], be.Uint32(h[4:]), body) {
 			c.waiting = nil

@@ -61,6 +61,12 @@ func FuzzPorts(f *testing.F) {
 	})
 }
 
+func FuzzPacketIn(f *testing.F) {
+	b := append(make([]byte, 8), 0xba, 0x61, 0xbe, 0, 0, 0, 0, 1)
+	f.Add(append(NewMatch(Is(InPort, 5)).append(b), 0, 0, 1, 2, 3))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = parsePacketIn(b) })
+}
+
 // The whole client against a switch that answers anything: it ends with an
 // error or an answer, in time.
 func FuzzConn(f *testing.F) {

@@ -131,7 +131,7 @@ func startSwitch(h *host) *ovstest.Switch {
 	h.t.Helper()
 	sw := ovstest.New(h.t, h.NS)
 	h.Run("ovs-appctl", "-t", filepath.Join(sw.Dir, "db.ctl"), "ovsdb-server/add-remote", "ptcp:6640:127.0.0.1")
-	sw.Vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev", "--", "add-port", "br-phy", "eth0")
+	sw.Vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type="+ovstest.Datapath(), "--", "add-port", "br-phy", "eth0")
 	sw.AddBridge("br-mpls")
 	h.Run("ip", "address", "flush", "dev", "eth0")
 	h.Run("ip", "address", "add", h.v4.String()+"/24", "dev", "br-phy")

@@ -89,6 +89,8 @@ func (g guest) script(share string, args []string) string {
 		"export PATH=/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp GOCACHE=/tmp/cache",
 		"hostname uml; ip link set lo up",
 		"for m in " + strings.Join(g.modules, " ") + "; do modprobe -q $m; done",
+		// Open vSwitch 3.1 counts the processors first when the kernel is 10 s old, and takes them as none before.
+		"while [ $(cut -d. -f1 /proc/uptime) -lt 11 ]; do sleep 0.1; done",
 		"cd " + quote(g.dir),
 		strings.Join(quoted, " ") + " 2>&1; echo $? > /tmp/share/status",
 		"sync; echo o > /proc/sysrq-trigger; sleep 30",

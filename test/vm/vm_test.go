@@ -38,14 +38,21 @@ func TestUnderUML(t *testing.T) {
 			"TestKernelMPLSTogether", "/eBPF_UDP", []string{"tun"},
 		},
 		{
+			"Open vSwitch in the kernel", "internal/dataplane/ovs", "TestTraffic|TestOneHost", "",
+			[]string{"openvswitch", "vport_gre", "vport_vxlan", "mpls_gso", "mpls_router", "ip_gre", "tun"},
+		},
+		{
 			"FRR's VRF", "test/interop", "TestKernelFRR", "",
 			[]string{"vrf", "mpls_router", "mpls_iptunnel", "ip_gre", "vxlan", "cls_bpf", "sch_ingress"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := guest{dir: directory(t, tt.dir), modules: append(tt.modules, "ipv6", "veth", "bridge"), timeout: 8 * time.Minute}
-			if strings.HasPrefix(tt.dir, "test/") {
+			switch {
+			case strings.HasPrefix(tt.dir, "test/"):
 				g.env = append(g.env, "BAGPIPE_TEST_DAEMON="+buildProgram(t, "bagpipe-bgp"))
+			case strings.HasSuffix(tt.dir, "/ovs"):
+				g.env = append(g.env, "BAGPIPE_OVS_DATAPATH=system")
 			}
 			out := mustRun(t, g, buildTest(t, g.dir), "-test.v", "-test.run", tt.run, "-test.skip", tt.skip, "-test.parallel", "2", "-test.failfast")
 			if count(out, "--- PASS: ") == 0 || count(out, "--- SKIP: ") > 0 {

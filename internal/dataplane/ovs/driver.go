@@ -44,6 +44,7 @@ import (
 
 // Names of ports and external ids.
 const (
+	userspace     = "netdev" // the bridge's datapath
 	vxlanPort     = "vxlan"
 	ownerKey      = "bagpipe"
 	ownerValue    = "ipvpn-ovs"
@@ -60,6 +61,7 @@ type bridge interface {
 	CountFlows(ctx context.Context, f of.Filter) (uint64, error)
 	Groups(ctx context.Context) ([]of.Group, error)
 	Ports(ctx context.Context) ([]of.Port, error)
+	Receive(ctx context.Context, handle func(of.PacketIn)) error
 	Alive() bool
 	Close() error
 }
@@ -146,7 +148,8 @@ func New(cfg Config, log *slog.Logger) (*Driver, error) {
 
 // start looks at the bridge and at what an earlier run left.
 func (d *Driver) start(ctx context.Context) error {
-	switch _, ok, err := d.db.Bridge(ctx, d.cfg.Bridge); {
+	b, ok, err := d.db.Bridge(ctx, d.cfg.Bridge)
+	switch {
 	case err != nil:
 		return err
 	case !ok:
@@ -160,6 +163,7 @@ func (d *Driver) start(ctx context.Context) error {
 			return fmt.Errorf("mpls_interface %q is not a port of ovs_bridge %q: want one of its ports, or *gre*", d.cfg.MPLSInterface, d.cfg.Bridge)
 		}
 	}
+	d.layout.punt = b.Datapath != userspace
 	version, err := d.db.Version(ctx)
 	if err != nil {
 		return err

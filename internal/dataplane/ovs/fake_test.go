@@ -128,8 +128,9 @@ func (f *fake) Ports(context.Context) (out []of.Port, _ error) {
 	return out, nil
 }
 
-func (f *fake) Alive() bool  { return true }
-func (f *fake) Close() error { return nil }
+func (f *fake) Receive(context.Context, func(of.PacketIn)) error { return nil }
+func (f *fake) Alive() bool                                      { return true }
+func (f *fake) Close() error                                     { return nil }
 
 func (f *fake) Version(context.Context) (string, error) { return "3.1.0", nil }
 

@@ -23,6 +23,10 @@ func (v *vrf) gatewayFlows(gw netip.Addr) []of.Flow {
 	flows := []of.Flow{v.flow(v.table, prioFixed, echo, v.inVRF(), f.is(), of.Is(of.IPProto, f.proto),
 		of.Is(f.icmpType, f.request), of.Is(f.icmpCode, 0), of.IsAddr(f.dst, gw))}
 	answer := of.Actions("").Move(of.EthSrc, of.EthDst).SetMAC(of.EthSrc, dataplane.GatewayMAC)
+	if gw.Is6() && v.punt {
+		return append(flows, v.flow(v.table, prioFixed+1, of.Actions("").Output(of.PortController), v.inVRF(), of.Is(of.EthType, typeIPv6),
+			of.Is(of.IPProto, icmpv6), of.Is(of.ICMPv6Type, solicitation), of.Is(of.ICMPv6Code, 0), of.IsAddr(of.NDTarget, gw)))
+	}
 	if gw.Is6() {
 		answer = answer.Move(of.IPv6Src, of.IPv6Dst).SetAddr(of.IPv6Src, gw).
 			Set(of.ICMPv6Type, 136).Set(of.NDOptionsType, 2).Set(of.NDReserved, naRouter|naSolicited|naOverride).

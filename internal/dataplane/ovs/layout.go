@@ -63,6 +63,7 @@ type layout struct {
 	gre, vxlan, phys uint32 // ports, 0 for none
 	own              ethernet.MAC
 	arp, proxy       bool
+	punt             bool // neighbour solicitations come to us
 	method           string
 	param            uint64
 	fields           []of.Field
@@ -80,7 +81,7 @@ func (l *layout) shared() []of.Flow {
 		fixed(l.table, of.NewMatch(of.Is(of.EthType, typeIPv6), of.In(of.IPv6Dst, netip.MustParsePrefix("fe80::/10"))), ""),
 		fixed(l.table, of.NewMatch(of.Is(of.EthType, typeIPv6), of.In(of.IPv6Dst, netip.MustParsePrefix("ff00::/8"))), ""),
 	}
-	if l.arp || l.proxy {
+	if (l.arp || l.proxy) && !l.punt {
 		f := fixed(l.table, of.NewMatch(of.Is(regGuess, advertisement), of.Is(of.EthType, typeIPv6), of.Is(of.IPProto, 58),
 			of.Is(of.ICMPv6Type, 136), of.Is(of.ICMPv6Code, 0)), of.Actions("").SetMAC(of.NDTLL, dataplane.GatewayMAC).Output(of.PortInPort))
 		f.Priority += 2

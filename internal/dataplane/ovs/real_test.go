@@ -228,7 +228,7 @@ const trunk = "p-int"
 
 // trunk puts a device into br-int as an access port, as Neutron's agent does.
 func (n *node) trunk(tap string, vlan int) {
-	n.Vsctl("--may-exist", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev",
+	n.Vsctl("--may-exist", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type="+ovstest.Datapath(),
 		"--", "--may-exist", "add-port", "br-mpls", trunk, "--", "set", "interface", trunk, "type=patch", "options:peer=p-vpn",
 		"--", "--may-exist", "add-port", "br-int", "p-vpn", "--", "set", "interface", "p-vpn", "type=patch", "options:peer="+trunk,
 		"--", "add-port", "br-int", tap, fmt.Sprintf("tag=%d", vlan))

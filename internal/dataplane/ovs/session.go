@@ -31,6 +31,12 @@ func (d *Driver) bridge(ctx context.Context) (bridge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to OVS bridge %s: %w", d.cfg.Bridge, err)
 	}
+	if d.layout.punt {
+		if err := conn.Receive(ctx, func(p of.PacketIn) { d.answer(conn, p) }); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("receive packets of OVS bridge %s: %w", d.cfg.Bridge, err)
+		}
+	}
 	d.conn = conn
 	return conn, nil
 }

@@ -6,6 +6,7 @@
 package ovstest
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -147,10 +148,14 @@ func (s *Switch) Log() string {
 	return string(b[max(0, len(b)-4000):])
 }
 
-// AddBridge makes a bridge of the userspace datapath.
+// Datapath is the datapath_type of the tests' bridges: netdev, in user space, unless
+// BAGPIPE_OVS_DATAPATH names another, for which a guest's kernel has the module.
+func Datapath() string { return cmp.Or(os.Getenv("BAGPIPE_OVS_DATAPATH"), "netdev") }
+
+// AddBridge makes a bridge.
 func (s *Switch) AddBridge(name string, more ...string) {
 	s.t.Helper()
-	s.Vsctl(append([]string{"add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "fail-mode=secure"}, more...)...)
+	s.Vsctl(append([]string{"add-br", name, "--", "set", "bridge", name, "datapath_type=" + Datapath(), "fail-mode=secure"}, more...)...)
 }
 
 // Socket returns the path of a bridge's management socket.
