@@ -19,11 +19,11 @@ type cleaned struct {
 	failed  bool
 }
 
-func (e Env) cleanup(ctx context.Context) (cleaned, error) {
+func (e Env) cleanup(ctx context.Context, src config.Source) (cleaned, error) {
 	if e.Cleanup == nil {
 		return cleaned{failed: true}, errors.New("this build has no dataplane driver to clean up after")
 	}
-	removed, err := e.Cleanup(ctx, e.logger())
+	removed, err := e.Cleanup(ctx, src, e.logger())
 	if err != nil {
 		err = fmt.Errorf("clean up: %w", err)
 	}
@@ -44,18 +44,22 @@ func (c cleaned) text(w io.Writer) error {
 }
 
 func (t *tool) cleanupCommand() *cobra.Command {
-	return &cobra.Command{
+	var file string
+	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove the forwarding state that a stopped daemon has left on this host",
-		Long: "Cleanup removes the interfaces, routes and neighbours that the daemon's dataplane drivers made,\n" +
-			"and nothing else. Stop the daemon first: cleanup does not look for it.",
+		Long: "Cleanup removes the interfaces, routes, neighbours and flows that the daemon's dataplane drivers made,\n" +
+			"and nothing else. Flows of Open vSwitch are looked for if the daemon's configuration has driver ovs.\n" +
+			" Stop the daemon first: cleanup does not look for it.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			done, err := t.env.cleanup(cmd.Context())
+			done, err := t.env.cleanup(cmd.Context(), config.Source{Files: []string{file}})
 			// What was removed before the trouble is told too.
 			return errors.Join(err, t.print(done, done.text))
 		},
 	}
+	cmd.Flags().StringVar(&file, "config-file", t.env.ConfigFile, "daemon's configuration `file`, read for the Open vSwitch bridge")
+	return cmd
 }
 
 // runBGPCleanup is the original's bagpipe-bgp-cleanup. It takes the daemon's
@@ -74,6 +78,6 @@ func runBGPCleanup(ctx context.Context, env Env, args []string) error {
 		_, err = fmt.Fprintf(env.Stdout, "bagpipe-bgp-cleanup %s\n", env.Version)
 		return err
 	}
-	done, err := env.cleanup(ctx)
+	done, err := env.cleanup(ctx, flags.Source)
 	return errors.Join(err, done.text(env.Stdout))
 }

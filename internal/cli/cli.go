@@ -41,8 +41,9 @@ type Env struct {
 	// ConfigFile tells the API port when no option does; empty means the
 	// daemon's default file. It need not exist.
 	ConfigFile string
-	// Cleanup takes away what the dataplane drivers have left, and tells what.
-	Cleanup func(context.Context, *slog.Logger) ([]string, error)
+	// Cleanup takes away what the dataplane drivers have left, and tells what. The
+	// daemon's configuration, which need not exist, says where some drivers leave it.
+	Cleanup func(context.Context, config.Source, *slog.Logger) ([]string, error)
 }
 
 func (e Env) withDefaults() Env {

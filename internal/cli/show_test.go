@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/config"
 )
 
 func TestShow(t *testing.T) {
@@ -159,17 +161,17 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 
 func TestCleanup(t *testing.T) {
 	t.Parallel()
-	found := func(_ context.Context, log *slog.Logger) ([]string, error) {
+	found := func(_ context.Context, _ config.Source, log *slog.Logger) ([]string, error) {
 		log.Warn("noted")
 		return []string{"bridge bpbr1", "vxlan bpvx1"}, nil
 	}
-	nothing := func(context.Context, *slog.Logger) ([]string, error) { return nil, nil }
-	half := func(context.Context, *slog.Logger) ([]string, error) {
+	nothing := func(context.Context, config.Source, *slog.Logger) ([]string, error) { return nil, nil }
+	half := func(context.Context, config.Source, *slog.Logger) ([]string, error) {
 		return []string{"bridge bpbr1"}, errors.New("remove vxlan bpvx1: busy")
 	}
 	for _, tt := range []struct {
 		name, args     string
-		cleanup        func(context.Context, *slog.Logger) ([]string, error)
+		cleanup        func(context.Context, config.Source, *slog.Logger) ([]string, error)
 		status         int
 		stdout, stderr string
 	}{

@@ -5,24 +5,46 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ebpf"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linuxvrf"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ovs"
 	"github.com/bagpipe-vpn/bagpipe/internal/vethpair"
 )
 
 // Cleanup removes what the dataplane drivers of a stopped daemon have left in the
 // network namespace of the calling thread, and returns what it removed. It goes on
 // after an error.
-func Cleanup(ctx context.Context, log *slog.Logger) (removed []string, err error) {
+//
+// The daemon's configuration tells of Open vSwitch, which is looked at if it has
+// driver ovs. A file that does not exist tells nothing.
+func Cleanup(ctx context.Context, src config.Source, log *slog.Logger) (removed []string, err error) {
 	for _, clean := range []func(context.Context, *slog.Logger) ([]string, error){
-		ebpf.Cleanup, linux.Cleanup,
+		ebpf.Cleanup, linux.Cleanup, linuxvrf.Cleanup,
 		func(context.Context, *slog.Logger) ([]string, error) { return vethpair.Sweep(nil) },
+		func(ctx context.Context, log *slog.Logger) ([]string, error) { return cleanOVS(ctx, src, log) },
 	} {
 		list, cerr := clean(ctx, log)
 		removed = append(removed, list...)
 		err = errors.Join(err, cerr)
 	}
 	return removed, err
+}
+
+func cleanOVS(ctx context.Context, src config.Source, log *slog.Logger) ([]string, error) {
+	cfg, _, err := config.Load(src)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for flows of Open vSwitch: %w", err)
+	case cfg.IPVPN.Driver != "ovs":
+		return nil, nil
+	}
+	return ovs.Cleanup(ctx, ovsConfig(&cfg.IPVPN), log)
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/config"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ovs"
+	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
+	"github.com/bagpipe-vpn/bagpipe/internal/ovsdb/ovstest"
+)
+
+// What the driver ovs left is found by the configuration, and taken away.
+func TestCleanupOfOpenVSwitch(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t, "cleanup")
+	sw := ovstest.New(t, ns)
+	sw.AddBridge("br-mpls")
+	sw.Ofctl("add-flow", "br-mpls", "table=9,priority=7,actions=drop") // of others
+	cfg := ovs.Config{LocalAddr: netip.MustParseAddr("192.0.2.1"), Bridge: "br-mpls", OVSDB: sw.DB(), RunDir: sw.Dir, MPLSInterface: "*gre*"}
+	log := slog.New(slog.DiscardHandler)
+	ns.Do(func() {
+		d, err := ovs.New(cfg, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Open(t.Context(), dataplane.Instance{ID: "red", Type: dataplane.IPVPN, Number: 1, VNI: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	flows := func() string { return sw.Ofctl("--no-stats", "dump-flows", "br-mpls") }
+	if !strings.Contains(flows(), "cookie=0xba61be00") {
+		t.Fatalf("the driver left no flows:\n%s", flows())
+	}
+	clean := func(file string) []string {
+		t.Helper()
+		var removed []string
+		ns.Do(func() {
+			var err error
+			if removed, err = Cleanup(t.Context(), config.Source{Files: []string{file}}, log); err != nil {
+				t.Error(err)
+			}
+		})
+		return removed
+	}
+	dir := t.TempDir()
+	if removed := clean(filepath.Join(dir, "none.conf")); len(removed) != 0 {
+		t.Errorf("without configuration %q was removed", removed)
+	}
+	file := filepath.Join(dir, "bgp.conf")
+	text := "[BGP]\nlocal_address = 192.0.2.1\nmy_as = 64512\n[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ovs\nmpls_interface = *gre*\n" +
+		"[OVS]\novsdb_connection = " + sw.DB() + "\nrun_dir = " + sw.Dir + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	removed := strings.Join(clean(file), "\n")
+	for _, want := range []string{"flows of OVS bridge br-mpls", "port mpls_gre of OVS bridge br-mpls"} {
+		if !strings.Contains(removed, want) {
+			t.Errorf("%q is missing in %q", want, removed)
+		}
+	}
+	if left := flows(); strings.Contains(left, "0xba61be00") || !strings.Contains(left, "priority=7") {
+		t.Errorf("left:\n%s", left)
+	}
+	if err := os.WriteFile(file, []byte("[BGP]\nmy_as = x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cleanOVS(t.Context(), config.Source{Files: []string{file}}, log); err == nil || !strings.Contains(err.Error(), "my_as") {
+		t.Errorf("with a bad configuration: %v", err)
+	}
+}
