@@ -42,16 +42,16 @@ type load struct {
 	Group           int  // most routes with the same attributes
 	Exact           bool // each group is that large, else its size is chosen at random
 	Mix             mix
-	Instances       int  // of the receiver
-	UDP             bool // VPN routes are for MPLS in UDP, not for bare MPLS
+	Instances       int        // of the receiver
+	Encap           encap.Type // of VPN routes; MPLS over Ethernet when zero
 }
 
 func (l load) String() string {
-	return fmt.Sprintf("%d %d %d %t %d %d %t", l.Routes, l.Targets, l.Group, l.Exact, l.Mix, l.Instances, l.UDP)
+	return fmt.Sprintf("%d %d %d %t %d %d %d", l.Routes, l.Targets, l.Group, l.Exact, l.Mix, l.Instances, l.Encap)
 }
 
 func parseLoad(s string) (l load, err error) {
-	_, err = fmt.Sscanf(s, "%d %d %d %t %d %d %t", &l.Routes, &l.Targets, &l.Group, &l.Exact, &l.Mix, &l.Instances, &l.UDP)
+	_, err = fmt.Sscanf(s, "%d %d %d %t %d %d %d", &l.Routes, &l.Targets, &l.Group, &l.Exact, &l.Mix, &l.Instances, &l.Encap)
 	return l, err
 }
 
@@ -98,8 +98,8 @@ func (l load) attrs(inst, pe int) *wire.Attrs {
 	switch {
 	case l.Mix.evpn(inst):
 		t = encap.VXLAN
-	case l.UDP:
-		t = encap.MPLSInUDP
+	case l.Encap != 0:
+		t = l.Encap
 	}
 	a := wire.LocalAttrs{
 		NextHop: peAddr(pe), RTs: []wire.RT{instanceRT(inst)}, Communities: []wire.ExtCommunity{wire.EncapCommunity(t)},

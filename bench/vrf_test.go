@@ -20,6 +20,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ebpf"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
 )
 
@@ -30,7 +31,7 @@ func BenchmarkWireToEBPF(b *testing.B) {
 	if inNamespace(b, "BenchmarkWireToEBPF") {
 		return
 	}
-	l := load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100, Mix: onlyVPNv4, UDP: true}
+	l := load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100, Mix: onlyVPNv4, Encap: encap.MPLSInUDP}
 	makePorts(b, l.Instances)
 	if out, err := exec.Command("ip", "link", "add", "u0", "type", "veth", "peer", "name", "u1").CombinedOutput(); err != nil {
 		b.Fatalf("make underlay: %v: %s", err, out)

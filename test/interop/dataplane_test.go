@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,25 +97,12 @@ func (k forwarder) start(h *host, number int, reflector netip.Addr) *vpnSite {
 	s.vm.Run("ip", "route", "add", "default", "via", gw.String())
 	finished(s.vm.NS, "eth0")
 	port := map[string]any{"linuxif": "tap0"}
-	var env []string
-	if k.ovs {
-		sw := startSwitch(h)
+	var sw *ovstest.Switch
+	s.node, sw = k.startNode(h, reflector)
+	if sw != nil {
 		sw.Vsctl("add-port", "br-mpls", "tap0")
 		port["ovs"] = map[string]any{"plugged": true, "port_name": "tap0"}
-		h.fabric.onFailure(func() { h.t.Logf("%s:\n%s", h.label, sw.Ofctl("dump-flows", sw.Socket("br-mpls"))) })
-		env = []string{"OVS_RUNDIR=" + sw.Dir}
-		if !k.original {
-			k.section += "[OVS]\nrun_dir = " + sw.Dir + "\n"
-		}
 	}
-	peers := []string{reflector.String()}
-	if k.original {
-		s.node = newOriginal(h, originalConfig{peers: peers, ipvpn: k.section, evpnDriver: "dummy", env: env})
-		s.waitAPI()
-	} else {
-		s.node = newOurs(h, peers, options{"connect_retry_time": "1", ipvpnSection: k.section})
-	}
-	s.established(reflector.String())
 	status, body, err := s.call("POST", "/attach_localport", map[string]any{
 		"vpn_type": "ipvpn", "vpn_instance_id": "blue", "mac_address": s.vm.mac, "ip_address": netip.PrefixFrom(s.ip, 28).String(),
 		"gateway_ip": gw.String(), "local_port": port, "import_rt": []string{"64512:200"}, "export_rt": []string{"64512:200"},
@@ -123,6 +111,81 @@ func (k forwarder) start(h *host, number int, reflector netip.Addr) *vpnSite {
 		h.t.Fatalf("attach at %s: %d %s %v", h.label, status, body, err)
 	}
 	return s
+}
+
+// startNode starts a node of a kind, with its Open vSwitch if it has one.
+func (k forwarder) startNode(h *host, reflector netip.Addr) (n *node, sw *ovstest.Switch) {
+	h.t.Helper()
+	var env []string
+	if k.ovs {
+		sw = startSwitch(h)
+		h.fabric.onFailure(func() { h.t.Logf("%s:\n%s", h.label, sw.Ofctl("dump-flows", sw.Socket("br-mpls"))) })
+		env = []string{"OVS_RUNDIR=" + sw.Dir}
+		if !k.original {
+			k.section += "[OVS]\nrun_dir = " + sw.Dir + "\n"
+		}
+	}
+	peers := []string{reflector.String()}
+	if k.original {
+		n = newOriginal(h, originalConfig{peers: peers, ipvpn: k.section, evpnDriver: "dummy", env: env})
+		n.waitAPI()
+	} else {
+		n = newOurs(h, peers, options{"connect_retry_time": "1", ipvpnSection: k.section})
+	}
+	n.established(reflector.String())
+	return n, sw
+}
+
+// TestNetworkInVRF has an E-VPN instance plugged into a VRF of Open vSwitch, with the
+// VRF as its gateway.
+func TestNetworkInVRF(t *testing.T) {
+	need(t, needOVS)
+	networkInVRF(t, ovsOurs)
+}
+
+// networkInVRF has a machine of an E-VPN instance, behind a VRF of a kind, and one of
+// another node's VRF reach each other.
+func networkInVRF(t *testing.T, kind forwarder) {
+	t.Helper()
+	f := newFabric(t)
+	ha, hb := f.host("a", 1), f.host("b", 2)
+	rr := newGoBGP(f, ha.v4, hb.v4)
+	for _, h := range []*host{ha, hb, rr.host} {
+		finished(h.NS, "eth0")
+	}
+	far := ebpfGRE.start(hb, 2, rr.v4)
+	a, _ := kind.startNode(ha, rr.v4)
+	near := &vpnSite{node: a, ip: netip.MustParseAddr("203.0.113.18")}
+	near.connect(far)
+	gw := near.ip.Prev()
+	near.vm = ha.vm("m", "tap1", "02:aa:00:00:00:0c", netip.PrefixFrom(near.ip, 28).String())
+	near.vm.Run("ip", "link", "set", "eth0", "mtu", "1400")
+	near.vm.Run("ip", "route", "add", "default", "via", gw.String())
+	finished(near.vm.NS, "eth0")
+	a.attachVM(near.vm, "red", 0, "64512:300")
+	plug := map[string]any{
+		"vpn_type": "ipvpn", "vpn_instance_id": "blue", "mac_address": near.vm.mac, "ip_address": near.vm.ips[0], "gateway_ip": gw.String(),
+		"local_port": map[string]any{"evpn": map[string]any{"id": "red"}}, "import_rt": []string{"64512:200"}, "export_rt": []string{"64512:200"},
+	}
+	call := func(path string) {
+		t.Helper()
+		if status, body, err := a.call("POST", path, plug); err != nil || status != 200 {
+			t.Fatalf("%s: %d %s %v", path, status, body, err)
+		}
+	}
+	call("/attach_localport")
+	near.vm.mustReach(gw.String())
+	for _, way := range []struct{ from, to *vpnSite }{{near, far}, {far, near}} {
+		way.from.vm.mustReach(way.to.ip.String())
+		if err := way.from.sends(way.to); err != nil {
+			t.Errorf("TCP %s -> %s: %v", way.from.label, way.to.label, err)
+		}
+	}
+	call("/detach_localport")
+	near.vm.mustNotReach(far.ip.String())
+	if links := ha.Run("ip", "-brief", "link"); strings.Contains(links, "vrf-") || strings.Contains(links, "evi-") {
+		t.Errorf("the pair of devices is left:\n%s", links)
+	}
 }
 
 // startSwitch starts an Open vSwitch on a host. Its bridge br-phy takes over the host's

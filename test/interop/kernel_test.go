@@ -13,6 +13,9 @@ var (
 	linuxUDP  = forwarder{name: "linux UDP", section: "dataplane_driver = linux\nencapsulations = mpls-udp\n"}
 )
 
+// TestKernelNetworkInVRF is TestNetworkInVRF with the driver linux.
+func TestKernelNetworkInVRF(t *testing.T) { networkInVRF(t, linuxGRE) }
+
 // TestKernelMPLSTogether is TestDataplanesTogether with the driver linux: test/vm runs
 // it under kernels that have VRFs and MPLS, and FOU for MPLS over UDP.
 func TestKernelMPLSTogether(t *testing.T) {

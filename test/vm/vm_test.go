@@ -35,7 +35,7 @@ func TestUnderUML(t *testing.T) {
 		{
 			// The daemon with the driver linux, and others, with routes from BGP.
 			"kernel MPLS with others", "test/interop",
-			"TestKernelMPLSTogether", "/eBPF_UDP", []string{"tun"},
+			"TestKernelMPLSTogether|TestKernelNetwork", "/eBPF_UDP", []string{"tun"},
 		},
 		{
 			"Open vSwitch in the kernel", "internal/dataplane/ovs", "TestTraffic|TestOneHost", "",
