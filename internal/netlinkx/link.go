@@ -21,6 +21,8 @@ type Link struct {
 	MTU    int
 	Group  uint32
 	Up     bool
+	// Carrier is set when the device is up and its other end is there.
+	Carrier bool
 	// Loopback is set for lo, Ethernet for devices with Ethernet frames (ARPHRD_ETHER).
 	Loopback bool
 	Ethernet bool

@@ -48,7 +48,7 @@ func TestLinkRequestMakesWhatItSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Link{
-		Index: v.Index, Master: bridge.Index, MTU: 1600, Up: true, Ethernet: true, Name: "v0", Alias: alias,
+		Index: v.Index, Master: bridge.Index, MTU: 1600, Up: true, Carrier: true, Ethernet: true, Name: "v0", Alias: alias,
 		Kind: "vxlan", SlaveKind: "bridge", NoAddrGen: true, VXLAN: options, Port: flags,
 	}
 	got := mustLink(t, c, "v0")

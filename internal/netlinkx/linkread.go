@@ -74,7 +74,7 @@ func parseLink(b []byte) (Link, error) {
 	flags := native.Uint32(b[8:])
 	l := Link{
 		Index: int(int32(native.Uint32(b[4:]))),
-		Up:    flags&unix.IFF_UP != 0, Loopback: flags&unix.IFF_LOOPBACK != 0,
+		Up:    flags&unix.IFF_UP != 0, Carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0, Loopback: flags&unix.IFF_LOOPBACK != 0,
 		Ethernet: native.Uint16(b[2:]) == unix.ARPHRD_ETHER,
 	}
 	a := attrs{b: b[unix.SizeofIfInfomsg:]}

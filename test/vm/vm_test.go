@@ -72,8 +72,20 @@ func TestLabUnderUML(t *testing.T) {
 	}
 }
 
+// BenchmarkUnderUML runs the benchmarks that need such a kernel, and shows what they say.
+func BenchmarkUnderUML(b *testing.B) {
+	g := guest{dir: "/", modules: []string{"ipv6", "veth"}, timeout: 8 * time.Minute}
+	out := mustRun(b, g, buildTest(b, directory(b, "bench")), "-test.run", "^$", "-test.bench", "BenchmarkWireToLinux", "-test.benchtime", "1x")
+	b.ReportMetric(0, "ns/op")
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "Benchmark") {
+			b.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
 // mustRun runs a program in a guest and fails the test unless it ends well.
-func mustRun(t *testing.T, g guest, args ...string) string {
+func mustRun(t testing.TB, g guest, args ...string) string {
 	t.Helper()
 	start := time.Now()
 	out, status, err := g.run(args...)
@@ -85,7 +97,7 @@ func mustRun(t *testing.T, g guest, args ...string) string {
 }
 
 // directory returns the path of a directory of the module.
-func directory(t *testing.T, dir string) string {
+func directory(t testing.TB, dir string) string {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", "..", dir))
 	if err != nil {
@@ -95,19 +107,19 @@ func directory(t *testing.T, dir string) string {
 }
 
 // buildTest makes the test binary of a package, with the tests that only a guest can run.
-func buildTest(t *testing.T, dir string) string {
+func buildTest(t testing.TB, dir string) string {
 	t.Helper()
 	return build(t, dir, "package.test", "test", "-tags", "vm", "-c", ".")
 }
 
 // buildProgram makes a program of the module.
-func buildProgram(t *testing.T, name string) string {
+func buildProgram(t testing.TB, name string) string {
 	t.Helper()
 	return build(t, directory(t, "."), name, "build", "./cmd/"+name)
 }
 
 // build runs the go command and returns the path of what it made, where guests see it.
-func build(t *testing.T, dir, name, verb string, args ...string) string {
+func build(t testing.TB, dir, name, verb string, args ...string) string {
 	t.Helper()
 	// Not t.TempDir: a guest has a /tmp of its own, and a /var/tmp.
 	to, err := os.MkdirTemp("/var/cache", "bagpipe-vm")

@@ -26,9 +26,9 @@ func TestOpenMakesDevices(t *testing.T) {
 			h := mustOpen(t, d, instance("evpn_7f0c-red net", 100))
 			alias := "bagpipe evpn evpn_7f0c-red net"
 			want := []netlinkx.Link{
-				{Name: devname.Candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true},
+				{Name: devname.Candidate(bridgePrefix, bridgeDigits, h.inst.ID, 0), Alias: alias, Kind: "bridge", MTU: 1500, Up: true, Carrier: true, Ethernet: true, NoAddrGen: true},
 				{
-					Name: devname.Candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, Ethernet: true, NoAddrGen: true,
+					Name: devname.Candidate(vxlanPrefix, vxlanDigits, h.inst.ID, 0), Alias: alias, Kind: "vxlan", MTU: 1500, Up: true, Carrier: true, Ethernet: true, NoAddrGen: true,
 					SlaveKind: "bridge", Port: tunnelPort, Master: h.bridge,
 					VXLAN: netlinkx.VXLANOptions{VNI: 100, Local: netip.MustParseAddr(tt.local), Port: 4789, ZeroChecksum6: tt.zero},
 				},

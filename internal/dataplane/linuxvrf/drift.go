@@ -24,8 +24,16 @@ func (d *Driver) Drifted(ctx context.Context) ([]dataplane.Drift, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.followCarriers(links); err != nil {
+		return nil, err
+	}
 	if err := d.findLost(links); err != nil {
 		return nil, err
+	}
+	for _, h := range d.open {
+		if err := h.followPorts(links); err != nil {
+			return nil, err
+		}
 	}
 	var out []dataplane.Drift
 	for _, h := range d.open {
@@ -94,10 +102,16 @@ func (d *Driver) findLost(links []netlinkx.Link) error {
 				break
 			}
 		}
-		for name, index := range h.ports {
-			if l, ok := device(links, func(l netlinkx.Link) bool { return l.Name == name && l.Index == index }); ok && l.Up {
-				continue
-			}
+	}
+	return nil
+}
+
+// followPorts notes that ports were switched off or on: entries on them are gone.
+func (h *handle) followPorts(links []netlinkx.Link) error {
+	for name, index := range h.ports {
+		l, ok := device(links, func(l netlinkx.Link) bool { return l.Index == index })
+		if ok && l.Up == h.down[name] {
+			h.down[name] = !l.Up
 			if err := h.lost(index); err != nil {
 				return err
 			}

@@ -3,8 +3,11 @@
 package linuxvrf
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
@@ -28,12 +31,18 @@ type label struct {
 	h     *handle
 	index int
 	mac   ethernet.MAC
+	// dark is set when the port has no carrier: the kernel takes no routes to it.
+	dark bool
 	// v4 and v6 are addresses behind it, by which routes lead there; invalid for none.
 	v4, v6 netip.Addr
 }
 
+// via returns an address by which routes of that IP version lead there now.
 func (l *label) via(v6 bool) netip.Addr {
-	if v6 {
+	switch {
+	case l.dark:
+		return netip.Addr{}
+	case v6:
 		return l.v6
 	}
 	return l.v4
@@ -171,7 +180,7 @@ func (d *Driver) setLabel(b *batch, h *handle, number uint32) error {
 			continue
 		}
 		if now == nil {
-			now = &label{h: h, index: e.index, mac: e.MAC}
+			now = &label{h: h, index: e.index, mac: e.MAC, dark: h.dark(e.index)}
 		}
 		at := &now.v4
 		if e.IP.Is6() {
@@ -190,13 +199,38 @@ func (d *Driver) setLabel(b *batch, h *handle, number uint32) error {
 	default:
 		d.labels[number] = now
 	}
-	var first error
-	for key := range d.users[number] {
-		if err := key.h.setRoute(b, key.prefix, key.h.routes[key.prefix].hops); err != nil && first == nil {
-			first = err
-		}
+	return d.replan(b, number)
+}
+
+// replan plans again the routes, of all VRFs, that have a local label as next hop.
+func (d *Driver) replan(b *batch, number uint32) error {
+	var errs []error
+	for _, key := range slices.Collect(maps.Keys(d.users[number])) {
+		errs = append(errs, key.h.setRoute(b, key.prefix, key.h.routes[key.prefix].hops))
 	}
-	return first
+	return errors.Join(errs...)
+}
+
+// dark tells whether a port has no carrier, as one whose machine does not run yet.
+func (h *handle) dark(index int) bool {
+	l, ok, err := h.d.k.LinkByIndex(index)
+	return err == nil && ok && !l.Carrier
+}
+
+// followCarriers takes routes from ports that have lost their carrier, upon which the
+// kernel has dropped them, and puts them back when it returns.
+func (d *Driver) followCarriers(links []netlinkx.Link) error {
+	b := d.newBatch(1)
+	for number, l := range d.labels {
+		at, ok := device(links, func(at netlinkx.Link) bool { return at.Index == l.index })
+		if !ok || at.Carrier != l.dark {
+			continue
+		}
+		l.dark = !at.Carrier
+		b.fail(0, d.replan(b, number))
+	}
+	b.flush()
+	return b.results[0]
 }
 
 // findLabels notes the MPLS routes that are ours.

@@ -42,7 +42,7 @@ func newFakeKernel(ports ...string) *fakeKernel {
 		rulesOf: map[string]netlinkx.Rule{}, sysctls: map[string]string{"net/mpls/platform_labels": "0", "net/ipv6/conf/all/forwarding": "0"},
 	}
 	for _, name := range append([]string{"eth0"}, ports...) {
-		k.addLink(netlinkx.Link{Name: name, Kind: "veth", Ethernet: true, Up: true})
+		k.addLink(netlinkx.Link{Name: name, Kind: "veth", Ethernet: true, Up: true, Carrier: true})
 	}
 	for _, family := range families {
 		r := netlinkx.Rule{Family: family, Table: unix.RT_TABLE_LOCAL, Protocol: unix.RTPROT_KERNEL}
@@ -99,7 +99,7 @@ func (k *fakeKernel) do(r netlinkx.Request) error {
 				return unix.EINVAL
 			}
 		}
-		if len(r.Group) == 0 && !k.links[r.Index].Up {
+		if l := k.links[r.Index]; len(r.Group) == 0 && (!l.Up || l.Kind == "veth" && !l.Carrier) {
 			return unix.ENETDOWN
 		}
 	case netlinkx.RouteRequest:

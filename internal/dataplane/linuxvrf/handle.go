@@ -28,13 +28,15 @@ type handle struct {
 	ports     map[string]int // index by name
 	endpoints map[endpointKey]endpoint
 	routes    map[netip.Prefix]installed
+	// down are the ports that were switched off when last seen.
+	down map[string]bool
 	// stale is set when entries were lost with a device.
 	stale bool
 }
 
 func newHandle(d *Driver, inst dataplane.Instance) *handle {
 	return &handle{
-		d: d, inst: inst, alias: aliasOf(inst.ID), ports: map[string]int{}, endpoints: map[endpointKey]endpoint{}, routes: map[netip.Prefix]installed{},
+		d: d, inst: inst, alias: aliasOf(inst.ID), ports: map[string]int{}, down: map[string]bool{}, endpoints: map[endpointKey]endpoint{}, routes: map[netip.Prefix]installed{},
 	}
 }
 

@@ -393,6 +393,41 @@ func drawEntry(t *rapid.T, id string) dataplane.Entry {
 	return route(prefix, hops...)
 }
 
+// A port without carrier has no routes, and gets them when its machine comes.
+func TestCarrier(t *testing.T) {
+	t.Parallel()
+	k := newFakeKernel("tap0")
+	d := fakeDriver(t, k, encap.GRE)
+	h, other := open(t, d, "red"), open(t, d, "blue")
+	carrier := func(on bool) {
+		t.Helper()
+		l, _, _ := k.LinkByName("tap0")
+		if l.Carrier = on; !on {
+			k.down(l.Index)
+		}
+		k.links[l.Index] = l
+		if drifts, err := d.Drifted(t.Context()); err != nil || len(drifts) != 0 {
+			t.Errorf("drift %v, %v", drifts, err)
+		}
+	}
+	carrier(false)
+	entries := []dataplane.Entry{port("tap0"), local("tap0", 16, "198.51.100.2", "198.51.100.1"), route("198.51.100.2/32", "192.0.2.1/16/gre")}
+	apply(t, h, plus(entries...)...)
+	apply(t, other, plus(entries[2])...)
+	for _, on := range []bool{false, true, false, true} {
+		carrier(on)
+		by := 0
+		for _, r := range k.routes {
+			if r.Nexthop != 0 {
+				by++
+			}
+		}
+		if want := map[bool]int{true: 2}[on]; by != want || len(k.nexthops) != want/2 {
+			t.Errorf("carrier %v: %d routes to the port, %d nexthop objects; want %d:\n%s", on, by, len(k.nexthops), want, strings.Join(k.state(), "\n"))
+		}
+	}
+}
+
 func TestHandleErrors(t *testing.T) {
 	t.Parallel()
 	d := fakeDriver(t, newFakeKernel("tap0"), encap.GRE)

@@ -483,6 +483,9 @@ func TestKernelDrift(t *testing.T) {
 		{"VRF device", "ip link del " + h.name},
 		{"tunnels", "for d in $(ip -br link show type gre | sed 's/@.*//' | grep bgre); do ip link del $d; done"},
 		{"port down and up", "ip link set tap0 down; ip link set tap0 up"},
+		{"carrier of a port", "ip -n " + p.machines[0].Name + " link set eth0 down; sleep 0.2; ip -n " + p.machines[0].Name + " link set eth0 up; " +
+			"ip -n " + p.machines[0].Name + " route replace default via " + p.machines[0].gw4.String() + "; ip -n " + p.machines[0].Name +
+			" addr replace " + p.machines[0].ip6.String() + "/64 dev eth0 nodad; ip -n " + p.machines[0].Name + " -6 route replace default via " + p.machines[0].gw6.String()},
 		{"port taken out", "ip link set tap0 nomaster"},
 		{"underlay down and up", "ip link set eth0 down; ip link set eth0 up"},
 	} {

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build vm
+
+package bench
+
+import (
+	"log/slog"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/speaker"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linuxvrf"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
+	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
+)
+
+// BenchmarkWireToLinux measures from the first octet of 100k VPNv4 routes on TCP to the
+// last route by a nexthop object in the kernel, in 100 VRFs, and compares it with the
+// same nexthop objects and routes by prepared netlink messages alone. It needs a kernel
+// with VRFs and MPLS: test/vm runs it in one.
+func BenchmarkWireToLinux(b *testing.B) {
+	if inNamespace(b, "BenchmarkWireToLinux") {
+		return
+	}
+	l := load{Routes: 100_000, Targets: 100, Instances: 100, Group: 100, Mix: onlyVPNv4, Encap: encap.GRE}
+	makePorts(b, l.Instances)
+	local := netip.MustParseAddr("192.0.2.1")
+	d, err := linuxvrf.New(linuxvrf.Config{LocalAddr: local, Encaps: []encap.Type{encap.GRE}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := startEngine(b, l, nil, d, local, speaker.DropIfAsked)
+	defer e.stop()
+	var floors, walls, cpus, ratios []float64
+	for range rounds {
+		floor := routeFloor(b, l)
+		wall, cpu := loadKernel(b, e, l, func() { checkVRFs(b, e, l) })
+		floors, walls, cpus = append(floors, floor.Seconds()), append(walls, wall.Seconds()), append(cpus, cpu.Seconds())
+		ratios = append(ratios, wall.Seconds()/floor.Seconds())
+	}
+	b.ReportMetric(percentile(floors, 50), "floor-s")
+	b.ReportMetric(percentile(walls, 50), "wire-to-kernel-s")
+	b.ReportMetric(percentile(cpus, 50), "cpu-s")
+	b.ReportMetric(percentile(ratios, 50), "ratio")
+}
+
+// routeFloor makes a nexthop object and a route for each route of the load, and removes
+// them; it returns the time of making.
+func routeFloor(b *testing.B, l load) time.Duration {
+	b.Helper()
+	c := dialNetlink(b)
+	defer func() { _ = c.Close() }()
+	if out, err := exec.Command("sh", "-c", "ip link set q0 up && ip link set p0 up").CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	p0, ok, err := c.LinkByName("p0")
+	if err != nil || !ok {
+		b.Fatal(ok, err)
+	}
+	const firstTable = 50_000
+	var put, remove []netlinkx.Request
+	for n := range l.Routes {
+		hop := netlinkx.Nexthop{
+			ID: uint32(1 + n), Protocol: 200, Index: p0.Index, Via: netip.MustParseAddr("198.51.100.7"), Label: uint32(16 + n), OnLink: true,
+		}
+		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16 + byte(n>>16), byte(n >> 8), byte(n)}), 32)
+		r := netlinkx.Route{Dst: dst, Table: firstTable + uint32(n%l.Instances), Metric: 1024, Protocol: 200, Nexthop: hop.ID}
+		put = append(put, netlinkx.NexthopRequest{Nexthop: hop}, netlinkx.RouteRequest{Route: r})
+		remove = append(remove, netlinkx.NexthopRequest{Delete: true, Nexthop: hop})
+	}
+	errs := make([]error, len(put))
+	all := func(reqs []netlinkx.Request) {
+		c.Do(reqs, errs[:len(reqs)])
+		for _, err := range errs[:len(reqs)] {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	start := time.Now()
+	all(put)
+	took := time.Since(start)
+	all(remove)
+	return took
+}
