@@ -50,7 +50,7 @@ func (t *tool) cleanupCommand() *cobra.Command {
 		Short: "Remove the forwarding state that a stopped daemon has left on this host",
 		Long: "Cleanup removes the interfaces, routes, neighbours and flows that the daemon's dataplane drivers made,\n" +
 			"and nothing else. Flows of Open vSwitch are looked for if the daemon's configuration has driver ovs.\n" +
-			" Stop the daemon first: cleanup does not look for it.",
+			"Stop the daemon first: cleanup does not look for it.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			done, err := t.env.cleanup(cmd.Context(), config.Source{Files: []string{file}})
@@ -63,7 +63,7 @@ func (t *tool) cleanupCommand() *cobra.Command {
 }
 
 // runBGPCleanup is the original's bagpipe-bgp-cleanup. It takes the daemon's
-// options, none of which matters to it.
+// options, of which the configuration files matter to it.
 func runBGPCleanup(ctx context.Context, env Env, args []string) error {
 	flags, err := config.ParseArgs(args)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ebpf"
@@ -22,7 +23,7 @@ import (
 // after an error.
 //
 // The daemon's configuration tells of Open vSwitch, which is looked at if it has
-// driver ovs. A file that does not exist tells nothing.
+// driver ovs. The default file need not exist.
 func Cleanup(ctx context.Context, src config.Source, log *slog.Logger) (removed []string, err error) {
 	for _, clean := range []func(context.Context, *slog.Logger) ([]string, error){
 		ebpf.Cleanup, linux.Cleanup, linuxvrf.Cleanup,
@@ -39,7 +40,7 @@ func Cleanup(ctx context.Context, src config.Source, log *slog.Logger) (removed 
 func cleanOVS(ctx context.Context, src config.Source, log *slog.Logger) ([]string, error) {
 	cfg, _, err := config.Load(src)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && slices.Equal(src.Files, []string{config.DefaultFile}):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("look for flows of Open vSwitch: %w", err)

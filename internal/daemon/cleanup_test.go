@@ -54,11 +54,11 @@ func TestCleanupOfOpenVSwitch(t *testing.T) {
 		return removed
 	}
 	dir := t.TempDir()
-	if removed := clean(filepath.Join(dir, "none.conf")); len(removed) != 0 {
-		t.Errorf("without configuration %q was removed", removed)
+	if _, err := cleanOVS(t.Context(), config.Source{Files: []string{filepath.Join(dir, "none.conf")}}, log); err == nil {
+		t.Error("a file that does not exist was taken as none")
 	}
 	file := filepath.Join(dir, "bgp.conf")
-	text := "[BGP]\nlocal_address = 192.0.2.1\nmy_as = 64512\n[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ovs\nmpls_interface = *gre*\n" +
+	text := "[BGP]\nlocal_address = 192.0.2.1\nmy_as = 64512\n[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ovs\nmpls_interface = gone\n" +
 		"[OVS]\novsdb_connection = " + sw.DB() + "\nrun_dir = " + sw.Dir + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

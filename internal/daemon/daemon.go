@@ -68,7 +68,7 @@ func (d *Daemon) build(book *logbook.Book) error {
 		Tunnel: map[dataplane.VPNType]netip.Addr{
 			dataplane.EVPN: cfg.EVPN.LocalAddress, dataplane.IPVPN: cfg.IPVPN.LocalAddress,
 		},
-		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{}, Log: log,
+		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{finish: cfg.IPVPN.Driver == "ovs"}, Log: log,
 	}, routes, d.reconciler)
 	if err != nil {
 		return err

@@ -2,15 +2,27 @@
 
 package daemon
 
-import "github.com/bagpipe-vpn/bagpipe/internal/vethpair"
+import (
+	"errors"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/vethpair"
+)
 
 // joiner joins E-VPN instances and VRFs by pairs of virtual Ethernet devices.
-type joiner struct{}
+type joiner struct {
+	// finish is set when VRFs need packets with finished checksums.
+	finish bool
+}
 
 // Ensure implements vpn.Joiner.
-func (joiner) Ensure(evi, vrf string, mtu int) (eviPort, vrfPort string, err error) {
+func (j joiner) Ensure(evi, vrf string, mtu int) (eviPort, vrfPort string, err error) {
 	p := vethpair.Pair{EVI: evi, VRF: vrf}
-	return p.EVIPort(), p.VRFPort(), vethpair.Ensure(p, mtu)
+	if err = vethpair.Ensure(p, mtu); err == nil && j.finish {
+		if err = vethpair.FinishChecksums(p); err != nil {
+			err = errors.Join(err, vethpair.Remove(p))
+		}
+	}
+	return p.EVIPort(), p.VRFPort(), err
 }
 
 // Remove implements vpn.Joiner.

@@ -161,7 +161,6 @@ func networkInVRF(t *testing.T, kind forwarder) {
 	near.vm = ha.vm("m", "tap1", "02:aa:00:00:00:0c", netip.PrefixFrom(near.ip, 28).String())
 	near.vm.Run("ip", "link", "set", "eth0", "mtu", "1400")
 	near.vm.Run("ip", "route", "add", "default", "via", gw.String())
-	finished(near.vm.NS, "eth0")
 	a.attachVM(near.vm, "red", 0, "64512:300")
 	plug := map[string]any{
 		"vpn_type": "ipvpn", "vpn_instance_id": "blue", "mac_address": near.vm.mac, "ip_address": near.vm.ips[0], "gateway_ip": gw.String(),

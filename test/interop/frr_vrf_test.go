@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,11 +125,37 @@ func TestKernelFRRProviderEdge(t *testing.T) {
 			vm := ha.site("vm", 1)
 			a.attachSite("attach", vm, nil)
 			exchange(t, a, vm, ce, pe)
+			if tt.gre {
+				pe.carried("tun0")
+			}
 			a.attachSite("detach", vm, nil)
-			nstest.Eventually(t, routeTimeout, func() bool {
-				return !strings.Contains(pe.Run("sh", "-c", "ip route show vrf red; ip -6 route show vrf red"), "encap mpls")
-			}, func() string { return "FRR to have no route of ours" })
+			pe.withdrawn()
 		})
+	}
+}
+
+// routes returns the routes from BGP in the kernel's VRF red, of one family: "-4" or "-6".
+func (f *frr) routes(family string) string {
+	f.t.Helper()
+	return f.Run("ip", family, "route", "show", "vrf", "red", "proto", "bgp")
+}
+
+// withdrawn waits until FRR has no route of the node's in VRF red any more.
+func (f *frr) withdrawn() {
+	f.t.Helper()
+	nstest.Eventually(f.t, routeTimeout, func() bool { return f.routes("-4")+f.routes("-6") == "" },
+		func() string { return "FRR to have no route of ours; it has " + f.routes("-4") + f.routes("-6") })
+}
+
+// carried checks that most of the megabytes that exchange sends went through a tunnel's
+// device, each way.
+func (f *frr) carried(device string) {
+	f.t.Helper()
+	for _, way := range []string{"rx", "tx"} {
+		text := strings.TrimSpace(f.Run("cat", "/sys/class/net/"+device+"/statistics/"+way+"_bytes"))
+		if n, err := strconv.ParseUint(text, 10, 64); err != nil || n < 2<<20 {
+			f.t.Errorf("%s_bytes of %s: %s, %v; want at least %d", way, device, text, err, 2<<20)
+		}
 	}
 }
 
@@ -180,6 +207,10 @@ func TestKernelFRRPrefixRoutes(t *testing.T) {
 	a := newOurs(ha, []string{peer}, options{"connect_retry_time": "1", ipvpnSection: "dataplane_driver = ebpf\nencapsulations = vxlan\n"})
 	a.established(peer)
 	vm := ha.site("vm", 1)
-	a.attachSite("attach", vm, map[string]any{"advertise_as": "evpn", "vni": vni})
+	prefixRoutes := map[string]any{"advertise_as": "evpn", "vni": vni}
+	a.attachSite("attach", vm, prefixRoutes)
 	exchange(t, a, vm, ce, pe)
+	pe.carried("vx0")
+	a.attachSite("detach", vm, prefixRoutes)
+	pe.withdrawn()
 }

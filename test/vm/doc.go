@@ -4,5 +4,6 @@
 // Linux 6.1, with the modules that a machine for tests may lack. Its root file system is
 // this machine's own, for reading only, with /tmp, /run and /dev/shm of its own.
 //
-// It needs the packages user-mode-linux and kmod, and no virtualisation of hardware.
+// What that kernel lacks, FOU on tunnels, runs under the kernel that Debian installs, by
+// QEMU. Neither needs virtualisation of hardware.
 package vm

@@ -80,7 +80,7 @@ func (g guest) script(share string, args []string) string {
 	return strings.Join([]string{
 		"#!/bin/bash",
 		"mount -t proc proc /proc; mount -t sysfs sys /sys",
-		"for d in /run /tmp /dev/shm; do mount -t tmpfs tmpfs $d; done",
+		"mkdir -p /dev/shm; for d in /run /tmp /dev/shm; do mount -t tmpfs tmpfs $d; done",
 		"mkdir -p /dev/pts /run/netns /run/bin /run/m/lib/modules /tmp/share",
 		"mount -t tmpfs tmpfs /var/tmp; mount -t devpts devpts /dev/pts; mount -t hostfs -o " + quote(share) + " none /tmp/share",
 		"ln -s " + modules + "/$(uname -r) /run/m/lib/modules/$(uname -r)",

@@ -24,19 +24,24 @@ import (
 // the kernel that Debian installs. QEMU translates, so that no virtualisation of
 // hardware is needed. The kernel is kept in the user's cache and not installed.
 func TestUnderQEMU(t *testing.T) {
-	m := machine{
-		guest: guest{
-			dir: directory(t, "internal/dataplane/linuxvrf"), timeout: 5 * time.Minute,
-			modules: []string{"ipv6", "veth", "bridge", "vrf", "mpls_router", "mpls_iptunnel", "mpls_gso", "fou", "ipip"},
-		},
-		root: debianKernel(t),
-	}
-	start := time.Now()
-	out, err := m.run(t.TempDir(), buildTest(t, m.dir), "-test.v", "-test.run", "TestKernelTraffic/MPLS-in-UDP", "-test.timeout", "4m")
-	t.Logf("QEMU ran for %v", time.Since(start).Round(time.Second))
-	// One is the test, one the case in it.
-	if err != nil || count(out, "--- PASS: ") < 2 || count(out, "--- SKIP: ") > 0 {
-		t.Fatalf("the test failed, did not run or was skipped: %v; the guest said:\n%s", err, tail(out))
+	modules := []string{"ipv6", "veth", "bridge", "vrf", "mpls_router", "mpls_iptunnel", "mpls_gso", "fou", "ipip", "cls_bpf", "sch_ingress"}
+	for _, tt := range []struct{ name, dir, run string }{
+		{"MPLS over UDP", "internal/dataplane/linuxvrf", "TestKernelTraffic/MPLS-in-UDP"},
+		{"MPLS over UDP with eBPF", "test/interop", "TestKernelMPLSTogether/eBPF_UDP"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := machine{guest: guest{dir: directory(t, tt.dir), timeout: 5 * time.Minute, modules: modules}, root: debianKernel(t)}
+			if strings.HasPrefix(tt.dir, "test/") {
+				m.env = append(m.env, "BAGPIPE_TEST_DAEMON="+buildProgram(t, "bagpipe-bgp"))
+			}
+			start := time.Now()
+			out, err := m.run(t.TempDir(), buildTest(t, m.dir), "-test.v", "-test.run", tt.run, "-test.timeout", "4m")
+			t.Logf("QEMU ran for %v", time.Since(start).Round(time.Second))
+			// One is the test, one the case in it.
+			if err != nil || count(out, "--- PASS: ") < 2 || count(out, "--- SKIP: ") > 0 {
+				t.Fatalf("the test failed, did not run or was skipped: %v; the guest said:\n%s", err, tail(out))
+			}
+		})
 	}
 }
 
@@ -188,8 +193,13 @@ func debianKernel(t *testing.T) string {
 // fetchKernel unpacks the kernel's package below a directory, unless it is there.
 func fetchKernel(cache string) (string, error) {
 	depends, err := output("", "apt-cache", "depends", "linux-image-amd64")
-	if err != nil {
-		return "", err
+	if err != nil { // no lists of packages are here
+		if _, err := output("", "apt-get", "update"); err != nil {
+			return "", err
+		}
+		if depends, err = output("", "apt-cache", "depends", "linux-image-amd64"); err != nil {
+			return "", err
+		}
 	}
 	_, name, ok := strings.Cut(depends, "Depends: linux-image-")
 	name, _, _ = strings.Cut(name, "\n")

@@ -17,6 +17,7 @@ import (
 // that they use, and tunnel ports. It returns what it removed. No daemon may be
 // running.
 func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) (removed []string, err error) {
+	cfg.MPLSInterface = greInterface // that port may be gone, and is not needed
 	d, err := New(cfg, log)
 	if err != nil {
 		return nil, err
