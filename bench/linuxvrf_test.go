@@ -34,17 +34,7 @@ func BenchmarkWireToLinux(b *testing.B) {
 	}
 	e := startEngine(b, l, nil, d, local, speaker.DropIfAsked)
 	defer e.stop()
-	var floors, walls, cpus, ratios []float64
-	for range rounds {
-		floor := routeFloor(b, l)
-		wall, cpu := loadKernel(b, e, l, func() { checkVRFs(b, e, l) })
-		floors, walls, cpus = append(floors, floor.Seconds()), append(walls, wall.Seconds()), append(cpus, cpu.Seconds())
-		ratios = append(ratios, wall.Seconds()/floor.Seconds())
-	}
-	b.ReportMetric(percentile(floors, 50), "floor-s")
-	b.ReportMetric(percentile(walls, 50), "wire-to-kernel-s")
-	b.ReportMetric(percentile(cpus, 50), "cpu-s")
-	b.ReportMetric(percentile(ratios, 50), "ratio")
+	againstFloor(b, e, l, func() time.Duration { return routeFloor(b, l) }, func() { checkVRFs(b, e, l) })
 }
 
 // routeFloor makes the routes of the load and a nexthop object for each group of them,

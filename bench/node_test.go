@@ -23,9 +23,13 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
 )
 
-// binaries builds bagpipe and bagpipe-bgp and returns their directory.
+// binaries builds bagpipe and bagpipe-bgp, unless BAGPIPE_BENCH_PROGRAMS has them, and
+// returns their directory.
 func binaries(b *testing.B) string {
 	b.Helper()
+	if dir := os.Getenv("BAGPIPE_BENCH_PROGRAMS"); dir != "" {
+		return dir
+	}
 	dir := b.TempDir()
 	for _, name := range []string{"bagpipe", "bagpipe-bgp"} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../cmd/"+name)

@@ -47,17 +47,7 @@ func BenchmarkWireToOVS(b *testing.B) {
 	}
 	e := startEngine(b, l, nil, d, local, speaker.DropIfAsked)
 	defer e.stop()
-	var floors, walls, cpus, ratios []float64
-	for range rounds {
-		floor := flowFloor(b, sw, l)
-		wall, cpu := loadKernel(b, e, l, func() { checkVRFs(b, e, l) })
-		floors, walls, cpus = append(floors, floor.Seconds()), append(walls, wall.Seconds()), append(cpus, cpu.Seconds())
-		ratios = append(ratios, wall.Seconds()/floor.Seconds())
-	}
-	b.ReportMetric(percentile(floors, 50), "floor-s")
-	b.ReportMetric(percentile(walls, 50), "wire-to-switch-s")
-	b.ReportMetric(percentile(cpus, 50), "cpu-s")
-	b.ReportMetric(percentile(ratios, 50), "ratio")
+	againstFloor(b, e, l, func() time.Duration { return flowFloor(b, sw, l) }, func() { checkVRFs(b, e, l) })
 }
 
 // flowFloor adds as many flows as the load has routes to a bridge of its own, in

@@ -116,6 +116,12 @@ func BenchmarkThroughput(b *testing.B) {
 		labPath(b, dir, "eBPF, MPLS/UDP", l3, "--vpn", "ipvpn", "--dataplane", "ebpf"),
 		labPath(b, dir, "Open vSwitch (userspace), MPLS/GRE", l3, "--vpn", "ipvpn", "--dataplane", "ovs"),
 	}
+	compare(b, paths)
+}
+
+// compare measures paths, the second of which is what the others are compared with.
+func compare(b *testing.B, paths []path) {
+	b.Helper()
 	tcp, udp := make([][]float64, len(paths)), make([][]float64, len(paths))
 	for range rounds {
 		for i, p := range paths {

@@ -43,17 +43,7 @@ func BenchmarkWireToEBPF(b *testing.B) {
 	}
 	e := startEngine(b, l, nil, d, local, speaker.DropIfAsked)
 	defer e.stop()
-	var floors, walls, cpus, ratios []float64
-	for range rounds {
-		floor := trieFloor(b, l)
-		wall, cpu := loadKernel(b, e, l, func() { checkVRFs(b, e, l) })
-		floors, walls, cpus = append(floors, floor.Seconds()), append(walls, wall.Seconds()), append(cpus, cpu.Seconds())
-		ratios = append(ratios, wall.Seconds()/floor.Seconds())
-	}
-	b.ReportMetric(percentile(floors, 50), "floor-s")
-	b.ReportMetric(percentile(walls, 50), "wire-to-kernel-s")
-	b.ReportMetric(percentile(cpus, 50), "cpu-s")
-	b.ReportMetric(percentile(ratios, 50), "ratio")
+	againstFloor(b, e, l, func() time.Duration { return trieFloor(b, l) }, func() { checkVRFs(b, e, l) })
 }
 
 // trieFloor puts as many routes as the load has into a trie per instance, in batches of

@@ -20,7 +20,7 @@ func TestKernelNetworkInVRF(t *testing.T) { networkInVRF(t, linuxGRE) }
 // it under kernels that have VRFs and MPLS, and FOU for MPLS over UDP.
 func TestKernelMPLSTogether(t *testing.T) {
 	for _, tt := range []struct{ a, b forwarder }{
-		{ebpfGRE, linuxGRE}, {linuxMPLS, linuxMPLS}, {linuxGRE, ovsOurs}, {linuxGRE, ovsOriginal}, {ebpfUDP, linuxUDP},
+		{ebpfGRE, linuxGRE}, {linuxMPLS, linuxMPLS}, {linuxGRE, ovsOurs}, {ebpfUDP, linuxUDP},
 	} {
 		t.Run(tt.a.name+" and "+tt.b.name, func(t *testing.T) { together(t, tt.a, tt.b) })
 	}

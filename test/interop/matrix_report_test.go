@@ -59,8 +59,8 @@ The original, networking-bagpipe 17.0.0, lets no one choose its routes and is no
 and TestOriginalDialsUs run it beside our daemon, with traffic. The other tests there have the daemon with FRR and GoBGP.
 
 Packets of IP VPNs, each with ping and TCP both ways and with routes from BGP: TestDataplanesTogether has the drivers ebpf and ovs and
-the original's ovs in one VPN, over GRE and VXLAN. Under Linux 6.1 (test/vm) the driver linux meets ebpf over GRE and UDP, and ovs, ours and the
-original's, over GRE; and FRR's VRF meets ebpf with VPNv4 and VPNv6 over GRE and with EVPN type 5 over VXLAN, and linux with VPNv4 and VPNv6 over Ethernet.
+the original's ovs in one VPN, over GRE and VXLAN. Under Linux 6.1 (test/vm) the driver linux meets ebpf over GRE and UDP, and ovs over GRE;
+and FRR's VRF meets ebpf with VPNv4 and VPNv6 over GRE and with EVPN type 5 over VXLAN, and linux with VPNv4 and VPNv6 over Ethernet.
 
 FRR 8.4 as a PE with IPv4 next hops: for GRE it wants a tunnel device whose peer address is the next hop
 (set l3vpn next-hop encapsulation gre in a route map allows it). As next hop of VPNv6 it announces an IPv6 address of the session's interface if there is one,

@@ -45,6 +45,25 @@ func TestUnderQEMU(t *testing.T) {
 	}
 }
 
+// BenchmarkUnderQEMU compares the throughput of the kernel's MPLS with that of others. QEMU
+// translates, so that only the ratios count.
+func BenchmarkUnderQEMU(b *testing.B) {
+	programs := build(b, directory(b, "."), "", "build", "./cmd/...")
+	m := machine{
+		guest: guest{
+			dir: "/", timeout: 15 * time.Minute, env: []string{"BAGPIPE_BENCH_PROGRAMS=" + programs, "BAGPIPE_BENCH_SECONDS=2"},
+			modules: []string{"ipv6", "veth", "bridge", "vxlan", "vrf", "mpls_router", "mpls_iptunnel", "mpls_gso", "ip_gre", "cls_bpf", "sch_ingress"},
+		},
+		root: debianKernel(b),
+	}
+	out, err := m.run(b.TempDir(), buildTest(b, directory(b, "bench")), "-test.run", "^$", "-test.bench", "KernelThroughput", "-test.benchtime", "1x")
+	if err != nil {
+		b.Fatalf("%v; the guest said:\n%s", err, tail(out))
+	}
+	b.Log("\n" + out)
+	b.ReportMetric(0, "ns/op")
+}
+
 const busybox = "/bin/busybox"
 
 // machine is a guest of QEMU.
@@ -170,7 +189,7 @@ func (m machine) script(args []string) string {
 }
 
 // debianKernel returns a directory with the kernel that Debian installs now.
-func debianKernel(t *testing.T) string {
+func debianKernel(t testing.TB) string {
 	t.Helper()
 	for program, pkg := range map[string]string{
 		"qemu-system-x86_64": "qemu-system-x86", busybox: "busybox-static", "cpio": "cpio", "depmod": "kmod", "modprobe": "kmod",

@@ -75,19 +75,6 @@ func (n *node) driver() *Driver {
 	return d
 }
 
-func instance(id string) dataplane.Instance {
-	return dataplane.Instance{ID: id, Type: dataplane.IPVPN, Number: 1}
-}
-
-func mustOpen(t testing.TB, d *Driver, id string) *handle {
-	t.Helper()
-	h, err := d.Open(t.Context(), instance(id))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h.(*handle)
-}
-
 // machine is a virtual machine with one address of each IP version.
 type machine struct {
 	*nstest.NS
@@ -130,29 +117,6 @@ func (m *machine) routes(e encap.Type) []dataplane.Entry {
 	return []dataplane.Entry{
 		{Kind: dataplane.Prefix, Prefix: netip.PrefixFrom(m.ip4, 32), NextHops: hops},
 		{Kind: dataplane.Prefix, Prefix: netip.PrefixFrom(m.ip6, 128), NextHops: hops},
-	}
-}
-
-func add(entries ...dataplane.Entry) (out []dataplane.Change) {
-	for _, e := range entries {
-		out = append(out, dataplane.Change{Entry: e})
-	}
-	return out
-}
-
-func del(entries ...dataplane.Entry) (out []dataplane.Change) {
-	for _, e := range entries {
-		out = append(out, dataplane.Change{Delete: true, Entry: e})
-	}
-	return out
-}
-
-func mustApply(t testing.TB, h dataplane.Handle, changes ...dataplane.Change) {
-	t.Helper()
-	for _, err := range h.Apply(t.Context(), changes) {
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -242,7 +206,7 @@ func texts(entries []dataplane.Entry) []string {
 	return out
 }
 
-func wantInstalled(t testing.TB, h dataplane.Handle, want ...dataplane.Entry) {
+func wantInstalled(t testing.TB, h *handle, want ...dataplane.Entry) {
 	t.Helper()
 	got, err := h.Installed(t.Context())
 	if err != nil {
@@ -268,10 +232,10 @@ func newPair(t *testing.T, family int, e encap.Type) *pair {
 	for i, n := range p.nodes {
 		p.machines[i] = newMachine(n, i+1, "tap0", uint32(1000+i))
 		p.drivers[i] = n.driver()
-		p.handles[i] = mustOpen(t, p.drivers[i], "red")
+		p.handles[i] = open(t, p.drivers[i], "red")
 	}
 	for i := range p.nodes {
-		mustApply(t, p.handles[i], add(p.entries(i)...)...)
+		apply(t, p.handles[i], plus(p.entries(i)...)...)
 	}
 	return p
 }
@@ -297,8 +261,8 @@ func TestKernelTraffic(t *testing.T) {
 			a, b := p.machines[0], p.machines[1]
 			x, y := newMachine(p.nodes[0], 1, "tapx", 2000), newMachine(p.nodes[1], 3, "tapy", 2001)
 			for i, m := range []*machine{x, y} {
-				h := mustOpen(t, p.drivers[i], "blue")
-				mustApply(t, h, add(slices.Concat(x.routes(tt.encap), m.entries(), y.routes(tt.encap))...)...)
+				h := open(t, p.drivers[i], "blue")
+				apply(t, h, plus(slices.Concat(x.routes(tt.encap), m.entries(), y.routes(tt.encap))...)...)
 			}
 			p.wantTraffic()
 			x.pings(y.ip4, y.ip6, x.gw4, x.gw6)
@@ -311,7 +275,7 @@ func TestKernelTraffic(t *testing.T) {
 			for i, h := range p.handles {
 				wantInstalled(t, h, p.entries(i)...)
 			}
-			mustApply(t, p.handles[0], del(p.entries(0)...)...)
+			apply(t, p.handles[0], minus(p.entries(0)...)...)
 			wantInstalled(t, p.handles[0])
 			y.pings(x.ip4, x.ip6)
 		})
@@ -326,16 +290,16 @@ func TestKernelOneHost(t *testing.T) {
 		"ip -f mpls route add 500 via inet 192.0.2.9 dev eth0 && ip route add 203.0.113.0/24 dev eth0 table 1001")
 	before := n.Run("sh", "-c", "ip route; ip nexthop; ip -f mpls route; ip route show table 1001; ip rule")
 	d := n.driver()
-	red, blue := mustOpen(t, d, "red"), mustOpen(t, d, "blue")
+	red, blue := open(t, d, "red"), open(t, d, "blue")
 	if red.table != 1002 || blue.table != 1003 {
 		t.Errorf("tables %d and %d, want the first ones that are free", red.table, blue.table)
 	}
 	a, b, x, y := newMachine(n, 1, "tapa", 1000), newMachine(n, 2, "tapb", 1001), newMachine(n, 1, "tapx", 2000), newMachine(n, 3, "tapy", 2001)
 	for _, m := range []*machine{a, b} {
-		mustApply(t, red, add(slices.Concat(a.routes(encap.GRE), b.routes(encap.GRE), m.entries())...)...)
+		apply(t, red, plus(slices.Concat(a.routes(encap.GRE), b.routes(encap.GRE), m.entries())...)...)
 	}
 	for _, m := range []*machine{x, y} {
-		mustApply(t, blue, add(append(m.entries(), m.routes(encap.GRE)...)...)...)
+		apply(t, blue, plus(append(m.entries(), m.routes(encap.GRE)...)...)...)
 	}
 	a.pings(b.ip4, b.ip6)
 	b.pings(a.ip4, a.ip6)
@@ -344,21 +308,21 @@ func TestKernelOneHost(t *testing.T) {
 	b.cutOff(y.ip4)
 	b.cutOff(n.addr)
 	// b's subnet is on blue's side, too, and it knows nothing of y without a route.
-	mustApply(t, red, add(y.routes(encap.GRE)...)...)
-	mustApply(t, blue, add(b.routes(encap.GRE)...)...)
+	apply(t, red, plus(y.routes(encap.GRE)...)...)
+	apply(t, blue, plus(b.routes(encap.GRE)...)...)
 	b.pings(y.ip4, y.ip6)
 	y.pings(b.ip4)
 	// An endpoint takes another label: routes to the old one lead nowhere, others there.
 	old := y.routes(encap.GRE)
-	mustApply(t, blue, del(y.entries()[1:]...)...)
+	apply(t, blue, minus(y.entries()[1:]...)...)
 	b.cutOff(y.ip4)
 	y.label = 2005
-	mustApply(t, blue, add(y.entries()...)...)
+	apply(t, blue, plus(y.entries()...)...)
 	b.cutOff(y.ip4)
-	mustApply(t, red, add(y.routes(encap.GRE)...)...)
-	mustApply(t, blue, add(y.routes(encap.GRE)...)...)
+	apply(t, red, plus(y.routes(encap.GRE)...)...)
+	apply(t, blue, plus(y.routes(encap.GRE)...)...)
 	b.pings(y.ip4, y.ip6)
-	mustApply(t, red, del(old...)...)
+	apply(t, red, minus(old...)...)
 	b.cutOff(y.ip4)
 	if got := d.Capabilities(); !got.ECMP || got.Encaps[0] != encap.GRE {
 		t.Errorf("capabilities %+v", got)
@@ -387,14 +351,14 @@ func TestKernelOneHost(t *testing.T) {
 func TestKernelSeveralNextHops(t *testing.T) {
 	nodes := newNodes(t, 3, 4, encap.GRE)
 	client := newMachine(nodes[0], 1, "tap0", 1000)
-	h := mustOpen(t, nodes[0].driver(), "red")
-	mustApply(t, h, add(append(client.entries(), client.routes(encap.GRE)...)...)...)
+	h := open(t, nodes[0].driver(), "red")
+	apply(t, h, plus(append(client.entries(), client.routes(encap.GRE)...)...)...)
 	seen := make(chan string, 100)
 	both := dataplane.Entry{Kind: dataplane.Prefix}
 	for i, n := range nodes[1:] {
 		m := newMachine(n, 2, "tap0", uint32(2000+i))
-		hn := mustOpen(t, n.driver(), "red")
-		mustApply(t, hn, add(slices.Concat(m.entries(), m.routes(encap.GRE), client.routes(encap.GRE))...)...)
+		hn := open(t, n.driver(), "red")
+		apply(t, hn, plus(slices.Concat(m.entries(), m.routes(encap.GRE), client.routes(encap.GRE))...)...)
 		r := m.routes(encap.GRE)[0]
 		both.Prefix, both.NextHops = r.Prefix, append(both.NextHops, r.NextHops...)
 		var l net.Listener
@@ -417,7 +381,7 @@ func TestKernelSeveralNextHops(t *testing.T) {
 		}()
 	}
 	nodes[0].Run("sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
-	mustApply(t, h, add(both)...)
+	apply(t, h, plus(both)...)
 	wantInstalled(t, h, slices.Concat(client.entries(), client.routes(encap.GRE), []dataplane.Entry{both})...)
 	at := map[string]int{}
 	nstest.Eventually(t, deadline, func() bool {
@@ -428,7 +392,7 @@ func TestKernelSeveralNextHops(t *testing.T) {
 	}, func() string { return fmt.Sprint(at) })
 	one := both
 	one.NextHops = both.NextHops[1:]
-	mustApply(t, h, add(one)...)
+	apply(t, h, plus(one)...)
 	wantInstalled(t, h, slices.Concat(client.entries(), client.routes(encap.GRE), []dataplane.Entry{one})...)
 	for range 4 {
 		c := client.dial(both.Prefix.Addr().String() + ":5000")
@@ -445,7 +409,7 @@ func TestKernelAdoption(t *testing.T) {
 	p.wantTraffic()
 	n, want := p.nodes[0], p.entries(0)
 	before := n.state()
-	mustApply(t, p.handles[0], add(want...)...)
+	apply(t, p.handles[0], plus(want...)...)
 	if diff := cmp.Diff(before, n.state()); diff != "" {
 		t.Errorf("applying again changed (-before +after):\n%s", diff)
 	}
@@ -454,14 +418,14 @@ func TestKernelAdoption(t *testing.T) {
 	if ids, err := d.Orphans(t.Context()); err != nil || !cmp.Equal(ids, []string{"red"}) {
 		t.Errorf("orphans %q, %v", ids, err)
 	}
-	h := mustOpen(t, d, "red")
+	h := open(t, d, "red")
 	wantInstalled(t, h, want...)
-	mustApply(t, h, add(want...)...)
+	apply(t, h, plus(want...)...)
 	if diff := cmp.Diff(before, n.state()); diff != "" {
 		t.Errorf("adoption changed (-before +after):\n%s", diff)
 	}
 	p.wantTraffic()
-	mustApply(t, h, del(p.machines[1].routes(encap.GRE)...)...)
+	apply(t, h, minus(p.machines[1].routes(encap.GRE)...)...)
 	p.machines[0].cutOff(p.machines[1].ip4)
 	_ = d.Close()
 	d = n.driver()
@@ -525,7 +489,7 @@ func repaired(t *testing.T, d *Driver, h *handle, want []dataplane.Entry) {
 			}
 			for _, e := range want {
 				if !slices.ContainsFunc(have, e.Equal) {
-					if err := h.Apply(t.Context(), add(e))[0]; err != nil {
+					if err := h.Apply(t.Context(), plus(e))[0]; err != nil {
 						t.Log(err)
 					}
 				}
@@ -534,7 +498,7 @@ func repaired(t *testing.T, d *Driver, h *handle, want []dataplane.Entry) {
 		}
 		for _, e := range want {
 			if slices.Contains(drift.Ports, e.Port) {
-				if err := h.Apply(t.Context(), add(e))[0]; err != nil {
+				if err := h.Apply(t.Context(), plus(e))[0]; err != nil {
 					t.Log(err)
 				}
 			}
