@@ -108,6 +108,32 @@ func Do(name string, f func() error) error {
 	})
 }
 
+// In calls f on a thread inside the namespace of an open file.
+func In(ns *os.File, f func() error) error {
+	return OnThread(func() error {
+		same, err := sameFile(ns, "/proc/thread-self/ns/net")
+		if err == nil && !same {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		}
+		if err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+func sameFile(f *os.File, path string) (bool, error) {
+	a, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(a, b), nil
+}
+
 // OnThread runs f on a thread that ends with it, so that f may enter another
 // namespace and leave it at that: a goroutine that ends locked takes its thread
 // along. That does not hold for the main thread, which would stay in the

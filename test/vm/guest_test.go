@@ -73,10 +73,6 @@ func (g guest) run(args ...string) (out string, status int, err error) {
 // script is the first process of the guest: it makes the file systems, lets the kernel
 // load modules, runs the program and ends the guest.
 func (g guest) script(share string, args []string) string {
-	var quoted []string
-	for _, a := range slices.Concat([]string{"env"}, g.env, args) {
-		quoted = append(quoted, quote(a))
-	}
 	return strings.Join([]string{
 		"#!/bin/bash",
 		"mount -t proc proc /proc; mount -t sysfs sys /sys",
@@ -92,10 +88,19 @@ func (g guest) script(share string, args []string) string {
 		// Open vSwitch 3.1 counts the processors first when the kernel is 10 s old, and takes them as none before.
 		"while [ $(cut -d. -f1 /proc/uptime) -lt 11 ]; do sleep 0.1; done",
 		"cd " + quote(g.dir),
-		strings.Join(quoted, " ") + " 2>&1; echo $? > /tmp/share/status",
+		g.command(args) + " 2>&1; echo $? > /tmp/share/status",
 		"sync; echo o > /proc/sysrq-trigger; sleep 30",
 		"",
 	}, "\n")
+}
+
+// command is the shell's form of a program with its environment.
+func (g guest) command(args []string) string {
+	var quoted []string
+	for _, a := range slices.Concat([]string{"env"}, g.env, args) {
+		quoted = append(quoted, quote(a))
+	}
+	return strings.Join(quoted, " ")
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

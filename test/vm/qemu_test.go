@@ -169,10 +169,6 @@ func (m machine) makeInitramfs(file, release string) error {
 
 // script is what the guest runs on its own root file system, which is this machine's.
 func (m machine) script(args []string) string {
-	var quoted []string
-	for _, a := range slices.Concat([]string{"env"}, m.env, args) {
-		quoted = append(quoted, quote(a))
-	}
 	return strings.Join([]string{
 		"mkdir -p /dev/pts /dev/shm /run/netns /run/bin",
 		"mount -t devpts devpts /dev/pts; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /var/tmp",
@@ -182,7 +178,7 @@ func (m machine) script(args []string) string {
 		"hostname qemu; ip link set lo up",
 		"for m in " + strings.Join(m.modules, " ") + `; do modprobe $m || echo "module $m is not loaded"; done`,
 		"cd " + quote(m.dir),
-		strings.Join(quoted, " ") + " 2>&1; echo $? > /tmp/share/status",
+		m.command(args) + " 2>&1; echo $? > /tmp/share/status",
 		"sync; echo o > /proc/sysrq-trigger; sleep 30",
 		"",
 	}, "\n")

@@ -5,13 +5,11 @@ package linux
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
-	"golang.org/x/sys/unix"
 )
 
 // shieldIPv4 keeps the host's IPv4 stack out of the tenant's reach through the
@@ -64,27 +62,5 @@ func setSysctl(path, value string) error {
 // inNamespace calls f on a thread inside the driver's network namespace.
 // /proc/sys/net is that of the thread that opens it.
 func (d *Driver) inNamespace(f func()) error {
-	return netspace.OnThread(func() error {
-		same, err := sameFile(d.ns, "/proc/thread-self/ns/net")
-		if err == nil && !same {
-			err = unix.Setns(int(d.ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			return fmt.Errorf("enter network namespace: %w", err)
-		}
-		f()
-		return nil
-	})
-}
-
-func sameFile(f *os.File, path string) (bool, error) {
-	a, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	b, err := os.Stat(path)
-	if err != nil {
-		return false, err
-	}
-	return os.SameFile(a, b), nil
+	return netspace.In(d.ns, func() error { f(); return nil })
 }

@@ -4,6 +4,7 @@ package linuxvrf
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
@@ -109,7 +110,7 @@ func (s *step) settle(d *Driver, err error) error {
 	if err != nil {
 		t.release(s.now.nexthop)
 		if n := s.now.nexthop; n != nil {
-			for _, m := range append(n.members, n) {
+			for _, m := range slices.Concat(n.members, []*nexthop{n}) {
 				if m.err != nil {
 					return m.err
 				}

@@ -72,29 +72,22 @@ func (c *cleaner) note(what string) {
 
 func (c *cleaner) routes() error {
 	var reqs []netlinkx.Request
-	for _, family := range families {
-		list, err := c.k.Routes(family, 0, ours)
-		if err != nil {
-			return err
-		}
-		for _, r := range list {
-			reqs = append(reqs, netlinkx.RouteRequest{Delete: true, Route: r})
-		}
+	list, err := ourRoutes(c.k)
+	for _, r := range list {
+		reqs = append(reqs, netlinkx.RouteRequest{Delete: true, Route: r})
 	}
 	c.all("routes", reqs)
-	return nil
+	return err
 }
 
 func (c *cleaner) labels() error {
-	list, err := c.k.MPLSRoutes()
+	list, err := ourLabels(c.k)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil // no MPLS
 	}
 	var reqs []netlinkx.Request
 	for _, m := range list {
-		if m.Protocol == ours {
-			reqs = append(reqs, netlinkx.MPLSRequest{Delete: true, MPLSRoute: m})
-		}
+		reqs = append(reqs, netlinkx.MPLSRequest{Delete: true, MPLSRoute: m})
 	}
 	c.all("MPLS routes", reqs)
 	return err
@@ -183,7 +176,7 @@ func (c *cleaner) devices() error {
 	}
 	for _, l := range links {
 		id, vrf := instanceOf(l)
-		tunnel := strings.HasPrefix(l.Alias, tunnelAlias) && (l.Kind == "gre" || l.Kind == "ip6gre" || l.Kind == "ipip")
+		tunnel := isTunnel(l) && strings.HasPrefix(l.Alias, tunnelAlias)
 		what := "device " + l.Name
 		switch {
 		case vrf:

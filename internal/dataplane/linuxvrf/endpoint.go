@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
-	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +29,6 @@ func keyOf(e dataplane.Entry) endpointKey { return endpointKey{e.Label, e.IP} }
 type label struct {
 	h     *handle
 	index int
-	mac   ethernet.MAC
 	// dark is set when the port has no carrier: the kernel takes no routes to it.
 	dark bool
 	// v4 and v6 are addresses behind it, by which routes lead there; invalid for none.
@@ -63,7 +61,6 @@ func (h *handle) setEndpoint(b *batch, e dataplane.Entry) error {
 	case e.Direction != dataplane.Both && e.Direction != "":
 		return &dataplane.InputError{Field: "direction", Text: fmt.Sprintf("%q is not for driver linux: want %q", e.Direction, dataplane.Both)}
 	}
-	b.flush() // the port may have been plugged by this call
 	index, err := h.portOf(e.Port)
 	if err != nil {
 		return err
@@ -180,7 +177,7 @@ func (d *Driver) setLabel(b *batch, h *handle, number uint32) error {
 			continue
 		}
 		if now == nil {
-			now = &label{h: h, index: e.index, mac: e.MAC, dark: h.dark(e.index)}
+			now = &label{h: h, index: e.index, dark: h.dark(e.index)}
 		}
 		at := &now.v4
 		if e.IP.Is6() {
@@ -235,14 +232,15 @@ func (d *Driver) followCarriers(links []netlinkx.Link) error {
 
 // findLabels notes the MPLS routes that are ours.
 func (d *Driver) findLabels() error {
-	list, err := d.k.MPLSRoutes()
-	if err != nil {
-		return err
-	}
+	list, err := ourLabels(d.k)
 	for _, m := range list {
-		if m.Protocol == ours {
-			d.labelled[m.Label] = true
-		}
+		d.labelled[m.Label] = true
 	}
-	return nil
+	return err
+}
+
+// ourLabels lists the MPLS routes that are ours.
+func ourLabels(k kernel) ([]netlinkx.MPLSRoute, error) {
+	list, err := k.MPLSRoutes()
+	return slices.DeleteFunc(list, func(m netlinkx.MPLSRoute) bool { return m.Protocol != ours }), err
 }

@@ -62,7 +62,7 @@ func (h *handle) load() error {
 }
 
 func (h *handle) loadEndpoints() error {
-	labels, err := h.d.k.MPLSRoutes()
+	labels, err := ourLabels(h.d.k)
 	if err != nil {
 		return err
 	}
@@ -72,10 +72,8 @@ func (h *handle) loadEndpoints() error {
 	}
 	byMAC := map[behind][]uint32{}
 	for _, m := range labels {
-		if m.Protocol == ours {
-			at := behind{m.Index, m.MAC}
-			byMAC[at] = append(byMAC[at], m.Label)
-		}
+		at := behind{m.Index, m.MAC}
+		byMAC[at] = append(byMAC[at], m.Label)
 	}
 	found := map[endpointKey]endpoint{}
 	for name, index := range h.ports {

@@ -162,11 +162,4 @@ func (s *system) LoadModules(names ...string) {
 
 // inNamespace calls f on a thread inside the network namespace. /proc/sys/net is that
 // of the thread that opens it.
-func (s *system) inNamespace(f func() error) error {
-	return netspace.OnThread(func() error {
-		if err := unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("enter network namespace: %w", err)
-		}
-		return f()
-	})
-}
+func (s *system) inNamespace(f func() error) error { return netspace.In(s.ns, f) }

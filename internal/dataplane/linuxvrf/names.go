@@ -51,12 +51,11 @@ func farAlias(e encap.Type, local, remote netip.Addr) string {
 
 // isHalfMade tells whether a device was being made when a process ended.
 func isHalfMade(l netlinkx.Link) bool {
-	switch l.Kind {
-	case "vrf", "gre", "ip6gre", "ipip":
-		return l.Group == devname.HalfMade && l.Alias == ""
-	}
-	return false
+	return (l.Kind == "vrf" || isTunnel(l)) && l.Group == devname.HalfMade && l.Alias == ""
 }
+
+// isTunnel tells whether a device is of a kind that we make for tunnels.
+func isTunnel(l netlinkx.Link) bool { return l.Kind == "gre" || l.Kind == "ip6gre" || l.Kind == "ipip" }
 
 // newDevice makes a device under the first free name, by make, and gives it its alias.
 func newDevice(k kernel, prefix, id, alias string, make func(name string) error) (netlinkx.Link, error) {

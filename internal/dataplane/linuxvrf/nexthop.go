@@ -236,14 +236,12 @@ func (d *Driver) findNexthops() error {
 // sweepNexthops deletes the objects that no route refers to, in the kernel or here.
 func (d *Driver) sweepNexthops() error {
 	used := map[uint32]bool{}
-	for _, family := range families {
-		routes, err := d.k.Routes(family, 0, ours)
-		if err != nil {
-			return err
-		}
-		for _, r := range routes {
-			used[r.Nexthop] = true
-		}
+	routes, err := ourRoutes(d.k)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		used[r.Nexthop] = true
 	}
 	t := &d.nexthops
 	for _, n := range t.byID {

@@ -77,16 +77,26 @@ func (d *Driver) sweepTables() error {
 		}
 	}
 	var reqs []netlinkx.Request
-	for _, family := range families {
-		routes, err := d.k.Routes(family, 0, ours)
-		if err != nil {
-			return err
-		}
-		for _, r := range routes {
-			if !kept[r.Table] {
-				reqs = append(reqs, netlinkx.RouteRequest{Delete: true, Route: r})
-			}
+	routes, err := ourRoutes(d.k)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if !kept[r.Table] {
+			reqs = append(reqs, netlinkx.RouteRequest{Delete: true, Route: r})
 		}
 	}
 	return d.do(reqs)
+}
+
+// ourRoutes lists the routes of both IP versions and all tables that are ours.
+func ourRoutes(k kernel) (all []netlinkx.Route, err error) {
+	for _, family := range families {
+		list, err := k.Routes(family, 0, ours)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
 }

@@ -28,7 +28,7 @@ func (d *Driver) findTunnels() error {
 	}
 	for _, l := range links {
 		text, ok := strings.CutPrefix(l.Alias, tunnelAlias)
-		if !ok || l.Kind != "gre" && l.Kind != "ip6gre" && l.Kind != "ipip" {
+		if !ok || !isTunnel(l) {
 			continue
 		}
 		key, ok := d.parseTunnel(text)
