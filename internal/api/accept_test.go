@@ -41,6 +41,22 @@ func TestTolerantForms(t *testing.T) {
 		{"wildcard: ip_address absent", e.with("ip_address", absent), "vpns/instances/red/ports/tap1/endpoints", `"ip_address":null`},
 		{"nulls", e.with("local_pref", nil).with("lb_consistent_hash_order", nil).with("direction", nil).with("linuxbr", nil).with("readvertise", nil).with("attract_traffic", nil).with("fallback", nil).with("description", nil), "vpns/instances/red/ports/tap1/endpoints", `"local_pref":null`},
 		{"empty readvertise and attract_traffic", v.with("readvertise", members{}).with("attract_traffic", members{}), "vpns/instances/blue/readvertise", `{}`},
+		{"readvertise", v.with("readvertise", members{"from_rt": "64512:1,64512:2", "to_rt": []string{"64512:3"}}), "vpns/instances/blue/readvertise", `{"from":["target:64512:1","target:64512:2"],"to":["target:64512:3"]}`},
+		{
+			"attract_traffic", v.with("readvertise", members{"from_rt": "64512:1", "to_rt": "64512:3"}).with("attract_traffic", members{"redirect_rts": []string{"64512:4"}, "classifier": members{"destinationPort": 80}}),
+			"vpns/instances/blue/attract_traffic", `{"redirect_rts":["target:64512:4"],"classifier":{"destinationPort":80},"to":["target:64512:3"],"static_destination_prefixes":[]}`,
+		},
+		{
+			"attract_traffic, static", v.with("attract_traffic", members{"redirect_rts": []string{"64512:4"}, "to": "64512:3", "classifier": members{"destinationPort": "80", "sourcePort": "1000:2000", "sourcePrefix": "10.0.0.0/8", "protocol": "UDP"}, "static_destination_prefixes": []string{"203.0.113.0/24"}}),
+			"vpns/instances/blue/readvertised", `flow destination-ipv4 203.0.113.0/24 source-ipv4 10.0.0.0/8 protocol =udp destination-port =80 source-port [ \u003e=1000\u0026\u003c=2000 ] rd `,
+		},
+		{
+			"attract_traffic of any protocol", v.with("attract_traffic", members{"redirect_rts": "64512:4", "attract_to_rts": "64512:3", "classifier": members{"protocol": nil}, "static_destination_prefixes": []string{"203.0.113.0/24"}}),
+			"vpns/instances/blue/readvertised", `flow destination-ipv4 203.0.113.0/24 rd `,
+		},
+		{"attract_traffic by number", v.with("attract_traffic", members{"redirect_rts": "64512:4", "to_rt": "64512:3", "classifier": members{"protocol": "17"}, "static_destination_prefixes": []string{"203.0.113.1"}}), "vpns/instances/blue/readvertised", `203.0.113.1/32 protocol =udp rd `},
+		{"attract_traffic that brings nothing", v.with("attract_traffic", members{"redirect_rts": "64512:4", "classifier": members{}}), "vpns/instances/blue/readvertised", `[]`},
+		{"nothing re-advertised any more", v.with("readvertise", members{"from_rt": []string{}, "to_rt": []string{}}).with("attract_traffic", members{"redirect_rts": []string{}}), "vpns/instances/blue/attract_traffic", `{}`},
 		{"local_port as object", e.with("local_port", members{"linuxif": "tap1"}), "vpns/instances/red/ports/tap1/endpoints", `"label":16`},
 		{"unknown members", e.with("whatever", 1).with("external_instance_id", "x"), "vpns/instances/red/external_instance_id", `"red"`},
 		{"linuxbr", e.with("linuxbr", "br0"), "vpns/instances/red/name", `"EVI-1"`},

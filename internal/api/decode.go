@@ -328,25 +328,17 @@ func (b *body) eviPort(raw json.RawMessage) (p vpn.EVIPort) {
 
 // fallback reads where traffic without route goes; nil when absent or empty.
 func (b *body) fallback() *vpn.Fallback {
-	raw := b.object("fallback")
-	if b.err != nil || raw == nil || b.empty("fallback") {
+	f := vpn.Fallback{Text: b.raw("fallback")}
+	if !b.inside("fallback", func(o *body) {
+		o.require("src_mac", "dst_mac", "ovs_port_number")
+		if o.err == nil {
+			f.Source, f.MAC = o.mac("src_mac"), o.mac("dst_mac")
+			f.Port = uint32(o.integer("ovs_port_number", maxOVSPort))
+		}
+	}) {
 		return nil
 	}
-	o := body{}
-	if json.Unmarshal(raw, &o.members) != nil {
-		b.fail("fallback: %s is not valid: want an object", raw)
-		return nil
-	}
-	o.require("src_mac", "dst_mac", "ovs_port_number")
-	f := &vpn.Fallback{Text: raw}
-	if o.err == nil {
-		f.Source, f.MAC = o.mac("src_mac"), o.mac("dst_mac")
-		f.Port = uint32(o.integer("ovs_port_number", maxOVSPort))
-	}
-	if o.err != nil {
-		b.fail("fallback: %v", o.err)
-	}
-	return f
+	return &f
 }
 
 // vpnType reads vpn_type, which is checked before all else.
@@ -417,12 +409,7 @@ func (b *body) attachment() (vpn.Attachment, error) {
 	a.HashOrder = uint32(b.integer("lb_consistent_hash_order", 1<<32-1))
 	a.Bridge = b.text("linuxbr")
 	a.Description, a.InstanceDescription = b.raw("description"), b.raw("instance_description")
-	a.Fallback = b.fallback()
-	for _, name := range []string{"readvertise", "attract_traffic"} {
-		if !b.empty(name) {
-			b.fail("%s: not offered by the dataplane drivers of this node", name)
-		}
-	}
+	a.Fallback, a.Readvertise, a.Attract = b.fallback(), b.readvertise(), b.attract()
 	return a, b.err
 }
 

@@ -43,7 +43,7 @@ func (s *Server) instance(i *vpn.Instance) any {
 	}
 	o = append(o, member{"name", i.Name}, member{"internals", object{{"event queue length", 0}, {"subscriptions", subscriptions(i, snap)}}})
 	if kind == "VRF" {
-		o = append(o, member{"readvertised", subtree(func() any { return []object{} })})
+		o = append(o, member{"readvertised", subtree(func() any { return routeList(i.Readvertised(), false) })})
 	}
 	gateway := any(nil)
 	if i.Gateway.IsValid() {
@@ -59,8 +59,8 @@ func (s *Server) instance(i *vpn.Instance) any {
 		member{"subnet_prefix_length", i.PrefixLen},
 		member{"instance_dataplane_id", i.VNI},
 		member{"ports", subtree(func() any { return portsOf(i.Snapshot()) })},
-		member{"readvertise", object{}},
-		member{"attract_traffic", object{}},
+		member{"readvertise", readvertiseOf(snap)},
+		member{"attract_traffic", attractOf(snap)},
 		member{"fallback", fallbackOrNil(snap.Fallback)},
 		member{"received_routes", subtree(func() any { return tableRoutes(i, func(t rib.TablePaths) []rib.Path { return t.Received }) })},
 		member{"best_routes", subtree(func() any { return tableRoutes(i, func(t rib.TablePaths) []rib.Path { return t.Best }) })},
@@ -85,6 +85,35 @@ func (s *Server) gatewayPort(snap vpn.Snapshot) any {
 	}
 	vrf := reference{[]string{"vpns", "instances", snap.VRF}, object{{"id", name}, {"external_instance_id", snap.VRF}}}
 	return object{{"interface", "'" + snap.GatewayPort + "'"}, {"ipvpn", vrf}}
+}
+
+// readvertiseOf is what the instance re-advertises; empty when it does not.
+func readvertiseOf(snap vpn.Snapshot) object {
+	r := snap.Readvertise
+	if len(r.To) == 0 {
+		return object{}
+	}
+	return object{{"from", targetTexts(r.From)}, {"to", targetTexts(r.To)}}
+}
+
+// attractOf is what traffic the instance attracts; empty when it does not.
+func attractOf(snap vpn.Snapshot) object {
+	a := snap.Attract
+	if len(a.Redirect) == 0 {
+		return object{}
+	}
+	to := a.To
+	if len(to) == 0 {
+		to = snap.Readvertise.To
+	}
+	static := []string{}
+	for _, p := range a.Static {
+		static = append(static, p.String())
+	}
+	return object{
+		{"redirect_rts", targetTexts(a.Redirect)}, {"classifier", rawOrNil(a.Text)},
+		{"to", targetTexts(to)}, {"static_destination_prefixes", static},
+	}
 }
 
 func fallbackOrNil(f *vpn.Fallback) any {
@@ -116,6 +145,12 @@ func subscriptions(i *vpn.Instance, snap vpn.Snapshot) []string {
 	}
 	out := []string{}
 	for _, rt := range snap.Imports {
+		out = append(out, "match:"+family.String()+","+wire.ExtCommunity(rt).String())
+		if i.Type == dataplane.IPVPN {
+			out = append(out, "match:"+wire.FlowVPNv4.String()+","+wire.ExtCommunity(rt).String())
+		}
+	}
+	for _, rt := range snap.Readvertise.From {
 		out = append(out, "match:"+family.String()+","+wire.ExtCommunity(rt).String())
 	}
 	return out
@@ -199,6 +234,8 @@ func entryText(k rib.EntryKey, p rib.Path) string {
 		return "('Multicast', (" + p.NLRI.IP().String() + ",  rd " + p.NLRI.RD.String() + "))"
 	case rib.EntryPrefix:
 		return "'" + k.Prefix().String() + "'"
+	case rib.EntryFlow:
+		return "('Flow', ' " + wire.FlowText(p.Raw, p.NLRI.Kind == wire.KindFlowVPNv6) + "')"
 	}
 	return ""
 }

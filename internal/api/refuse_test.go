@@ -133,8 +133,6 @@ func TestAttachRefuses(t *testing.T) {
 		{"fallback list", v.with("fallback", []string{}), "fallback"},
 		{"linuxbr number", e.with("linuxbr", 1), "linuxbr"},
 		{"linuxbr for ipvpn", v.with("linuxbr", "br0"), "linuxbr"},
-		{"readvertise", v.with("readvertise", members{"from_rt": []string{}, "to_rt": []string{}}), "readvertise"},
-		{"attract_traffic", v.with("attract_traffic", members{"redirect_rts": []string{}}), "attract_traffic"},
 		{"local_port evpn", v.with("local_port", members{"evpn": members{"id": "red"}}), "evpn"},
 		{"mac_address multicast", e.with("mac_address", "01:00:5e:00:00:01"), "mac_address"},
 		{"mac_address zero", e.with("mac_address", "00:00:00:00:00:00"), "mac_address"},
@@ -146,6 +144,47 @@ func TestAttachRefuses(t *testing.T) {
 		{"body of more than 1 MiB", e.with("description", strings.Repeat("x", 1<<20)), "JSON"},
 	}...)
 	wantRefused(t, "/attach_localport", list)
+}
+
+func TestAttachRefusesChains(t *testing.T) {
+	t.Parallel()
+	v := ipvpnBody()
+	full := members{"redirect_rts": "64512:3", "to_rt": "64512:2", "static_destination_prefixes": []string{"192.0.2.0/24"}, "classifier": members{}}
+	class := func(name string, value any) members {
+		return v.with("attract_traffic", full.with("classifier", members{name: value}))
+	}
+	wantRefused(t, "/attach_localport", []refusal{
+		{"readvertise text", v.with("readvertise", "x"), "readvertise"},
+		{"readvertise list", v.with("readvertise", []int{1}), "readvertise"},
+		{"no from_rt", v.with("readvertise", members{"to_rt": "64512:1"}), "from_rt"},
+		{"no to_rt", v.with("readvertise", members{"from_rt": "64512:1"}), "to_rt"},
+		{"empty to_rt", v.with("readvertise", members{"from_rt": "64512:1", "to_rt": ""}), "to_rt"},
+		{"bad from_rt", v.with("readvertise", members{"from_rt": "x", "to_rt": "64512:1"}), "from_rt"},
+		{"on evpn", evpnBody().with("readvertise", members{"from_rt": "64512:1", "to_rt": "64512:2"}), "readvertise"},
+		{"attract_traffic text", v.with("attract_traffic", "x"), "attract_traffic"},
+		{"no redirect_rts", v.with("attract_traffic", full.with("redirect_rts", absent)), "redirect_rts"},
+		{"bad redirect_rts", v.with("attract_traffic", full.with("redirect_rts", 5)), "redirect_rts"},
+		{"two to_rt", v.with("attract_traffic", full.with("to_rt", "64512:2,64512:3")), "exactly one RT"},
+		{"to_rt without prefixes", v.with("attract_traffic", full.with("static_destination_prefixes", absent)), "static_destination_prefixes"},
+		{"prefixes without to_rt", v.with("attract_traffic", full.with("to_rt", absent)), "to_rt"},
+		{"bad prefix", v.with("attract_traffic", full.with("static_destination_prefixes", []string{"192.0.2.0/33"})), "static_destination_prefixes"},
+		{"null prefix", v.with("attract_traffic", full.with("static_destination_prefixes", []any{nil})), "static_destination_prefixes"},
+		{"prefixes as text", v.with("attract_traffic", full.with("static_destination_prefixes", "192.0.2.0/24")), "static_destination_prefixes"},
+		{"no classifier", v.with("attract_traffic", full.with("classifier", absent)), "classifier"},
+		{"classifier text", v.with("attract_traffic", full.with("classifier", "x")), "classifier"},
+		{"unknown member", class("dscp", 1), "dscp"},
+		{"port too big", class("destinationPort", 65536), "destinationPort"},
+		{"port negative", class("sourcePort", "-1"), "sourcePort"},
+		{"port backwards", class("sourcePort", "20:10"), "sourcePort"},
+		{"port of three", class("sourcePort", "1:2:3"), "sourcePort"},
+		{"port open", class("sourcePort", "1:"), "sourcePort"},
+		{"protocol unknown", class("protocol", "tpc"), "protocol"},
+		{"protocol too big", class("protocol", 256), "protocol"},
+		{"protocol empty", class("protocol", ""), "protocol"},
+		{"source prefix", class("sourcePrefix", "10.0.0.0/64"), "sourcePrefix"},
+		{"destination prefix", class("destinationPrefix", "x"), "destinationPrefix"},
+		{"mixed IP versions", class("sourcePrefix", "2001:db8::/32"), "sourcePrefix"},
+	})
 }
 
 func TestDetachRefuses(t *testing.T) {

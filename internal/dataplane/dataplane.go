@@ -75,6 +75,8 @@ type Capabilities struct {
 	OVSPorts bool
 	// Fallback is set when traffic without route can be sent elsewhere ("fallback").
 	Fallback bool
+	// Redirect is set when classes of traffic can be routed in another instance (Redirect).
+	Redirect bool
 	// BridgePorts is set when a VRF can have the bridge of an E-VPN instance itself as a
 	// port, and needs no pair of devices to meet it.
 	BridgePorts bool
@@ -110,7 +112,8 @@ type Kind uint8
 // Kinds of entries.
 const (
 	// LocalPort attaches device Port to the instance. Direction says whether traffic
-	// goes from it, to it, or both; OVS how it is reached in an Open vSwitch bridge. Key: Port.
+	// goes from it, to it, or both; OVS how it is reached in an Open vSwitch bridge. Transit is
+	// set when it forwards traffic of others, so that its packets may be from any address. Key: Port.
 	LocalPort Kind = iota + 1
 	// LocalMAC binds MAC to local device Port. Key: MAC.
 	LocalMAC
@@ -131,6 +134,10 @@ const (
 	// Fallback sends traffic of a VRF that has no route to OVS.Number, with VLAN OVS.VLAN,
 	// to MAC from Source. Key: none, there is one.
 	Fallback
+	// Redirect routes packets from ports of a VRF that are in Class in the instance whose
+	// ID is Target, in place of this one; of several classes that hold a packet the first
+	// counts (Classifier.Compare). The target is open, and has no Redirect of its own. Key: Class.
+	Redirect
 	// Whole is the instance itself: what Open makes. Only a Problem has such an entry.
 	Whole
 )
@@ -138,7 +145,7 @@ const (
 var kindNames = [...]string{
 	LocalPort: "port", LocalMAC: "local-mac", RemoteMAC: "mac", Neighbour: "neigh",
 	Flood: "flood", Prefix: "prefix", LocalPrefix: "local-prefix",
-	Fallback: "fallback", Whole: "instance",
+	Fallback: "fallback", Redirect: "redirect", Whole: "instance",
 }
 
 // String returns a short lower-case name such as "mac", used in logs and metrics.
@@ -223,6 +230,9 @@ type Entry struct {
 	Gateway   netip.Addr
 	Label     uint32
 	Direction Direction
+	Transit   bool
+	Class     *Classifier
+	Target    string
 	NextHops  []NextHop
 }
 
@@ -230,7 +240,7 @@ type Entry struct {
 func (e Entry) Equal(o Entry) bool {
 	if e.Kind != o.Kind || e.Port != o.Port || e.OVS != o.OVS || e.MAC != o.MAC || e.Source != o.Source ||
 		e.IP != o.IP || e.Prefix != o.Prefix || e.Gateway != o.Gateway ||
-		e.Label != o.Label || e.Direction != o.Direction || len(e.NextHops) != len(o.NextHops) {
+		e.Label != o.Label || e.Direction != o.Direction || e.Transit != o.Transit || !sameClass(e.Class, o.Class) || e.Target != o.Target || len(e.NextHops) != len(o.NextHops) {
 		return false
 	}
 	for i := range e.NextHops {
@@ -240,6 +250,8 @@ func (e Entry) Equal(o Entry) bool {
 	}
 	return true
 }
+
+func sameClass(a, b *Classifier) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // String returns a one-line form, e.g. "mac 02:00:00:00:00:01 via 192.0.2.1/100/VXLAN".
 func (e Entry) String() string {
@@ -270,6 +282,12 @@ func (e Entry) String() string {
 	}
 	if e.Direction != "" && e.Direction != Both {
 		s += " " + string(e.Direction)
+	}
+	if e.Transit {
+		s += " transit"
+	}
+	if e.Kind == Redirect {
+		s += fmt.Sprintf(" %s in %s", e.Class, e.Target)
 	}
 	for _, nh := range e.NextHops {
 		s += " via " + nh.String()

@@ -21,6 +21,8 @@ func keyOfLocal(e Entry) localKey {
 		return localKey{e.Kind, e.Port}
 	case LocalMAC:
 		return localKey{e.Kind, e.MAC.String()}
+	case Redirect:
+		return localKey{e.Kind, e.Class.String()}
 	}
 	return localKey{e.Kind, fmt.Sprintf("%d %s", e.Label, e.IP)}
 }

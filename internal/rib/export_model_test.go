@@ -163,7 +163,7 @@ func TestPeersHoldWhatTheModelSays(t *testing.T) {
 			var b Batch
 			p := peer.Draw(t, "peer")
 			if n := drawRTC(t); rapid.Bool().Draw(t, "announced") {
-				w.announce(&b, p.worldSource, wire.Route{NLRI: n}, drawAttrs(t))
+				w.announce(&b, p.worldSource, wire.Route{NLRI: n}, drawAttrs(t), false)
 			} else {
 				w.withdraw(&b, p.worldSource, n)
 			}

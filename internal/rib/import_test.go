@@ -66,7 +66,7 @@ func TestViewsTakeTheirKindsOnly(t *testing.T) {
 		wire.VPNRoute(rd(0, 1), netA), wire.VPNRoute(rd(0, 1), netip.MustParsePrefix("::/0")), wire.VPNRoute(rd(0, 1), netip.MustParsePrefix("0.0.0.0/0")),
 		wire.MACIPRoute(rd(0, 1), macA, hostIP), wire.IMETRoute(rd(0, 1), pe1), wire.RTCRoute(64512, rt(1)),
 		wire.PrefixRoute(rd(0, 1), netip.MustParsePrefix("198.51.100.0/24")), wire.PrefixRoute(rd(0, 1), netip.MustParsePrefix("2001:db8::/32")),
-		{Kind: wire.KindAD}, {Kind: wire.KindES}, {Kind: wire.KindFlowVPNv4}, {Kind: wire.KindFlowVPNv6},
+		{Kind: wire.KindAD}, {Kind: wire.KindES}, {Kind: wire.KindFlowVPNv4}, {Kind: wire.KindFlowVPNv6, Addr: [16]byte{15: 1}},
 	} {
 		w.put(0, wire.Route{NLRI: n}, flood)
 	}
@@ -75,7 +75,8 @@ func TestViewsTakeTheirKindsOnly(t *testing.T) {
 		t.Errorf("EVI (-want +got):\n%s", diff)
 	}
 	got = slices.Sorted(maps.Keys(best(vrf)))
-	if diff := gocmp.Diff([]string{"prefix 0.0.0.0/0", "prefix 198.51.100.0/24", "prefix 2001:db8::/32", "prefix 203.0.113.0/24", "prefix ::/0"}, got); diff != "" {
+	flows := []string{"flow 00000000000000000000000000000000", "flow 00000000000000000000000000000001"}
+	if diff := gocmp.Diff([]string{flows[0], flows[1], "prefix 0.0.0.0/0", "prefix 198.51.100.0/24", "prefix 2001:db8::/32", "prefix 203.0.113.0/24", "prefix ::/0"}, got); diff != "" {
 		t.Errorf("VRF (-want +got):\n%s", diff)
 	}
 }

@@ -31,6 +31,7 @@ type worldSource struct {
 type worldPath struct {
 	route wire.Route
 	attrs *wire.Attrs
+	apart bool
 }
 
 func newWorld(t rapid.TB, kinds ...SourceKind) *world {
@@ -50,7 +51,7 @@ func newWorld(t rapid.TB, kinds ...SourceKind) *world {
 
 // announce adds a route to a batch and to the model. Attributes are interned
 // the way of the kind of source.
-func (w *world) announce(b *Batch, s worldSource, r wire.Route, l wire.LocalAttrs) {
+func (w *world) announce(b *Batch, s worldSource, r wire.Route, l wire.LocalAttrs, apart bool) {
 	a := l.Build()
 	set := (*Set)(nil)
 	if s.kind == Local {
@@ -62,8 +63,12 @@ func (w *world) announce(b *Batch, s worldSource, r wire.Route, l wire.LocalAttr
 		}
 	}
 	b.Hold(set)
-	b.Announce(r, set)
-	w.paths[pathKey{s.id, r.NLRI}] = worldPath{r, a}
+	if apart {
+		b.AnnounceApart(r, set)
+	} else {
+		b.Announce(r, set)
+	}
+	w.paths[pathKey{s.id, r.NLRI}] = worldPath{r, a, apart}
 }
 
 func (w *world) withdraw(b *Batch, s worldSource, n wire.NLRI) {
@@ -171,6 +176,10 @@ func drawRoute(t *rapid.T, s worldSource) wire.Route {
 	return r
 }
 
+func drawApart(t *rapid.T, s worldSource) bool {
+	return s.kind == Local && rapid.IntRange(0, 3).Draw(t, "apart") == 0
+}
+
 // drawBatch changes some routes of a source.
 func (w *world) drawBatch(t *rapid.T, s worldSource) {
 	var b Batch
@@ -185,10 +194,10 @@ func (w *world) drawBatch(t *rapid.T, s worldSource) {
 				if r.NLRI.Kind == wire.KindPrefix && rapid.Bool().Draw(t, "other gateway") {
 					r.Raw = map[bool][]byte{true: {1, 2}}[r.Raw == nil]
 				}
-				w.announce(&b, s, r, drawAttrs(t))
+				w.announce(&b, s, r, drawAttrs(t), drawApart(t, s))
 			}
 		default:
-			w.announce(&b, s, drawRoute(t, s), drawAttrs(t))
+			w.announce(&b, s, drawRoute(t, s), drawAttrs(t), drawApart(t, s))
 		}
 	}
 	w.rib.Apply(s.id, &b)

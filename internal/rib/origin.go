@@ -29,7 +29,7 @@ func (r *RIB) OriginateRTC(src SourceID, originAS uint32, attrs *wire.Attrs) {
 
 func (r *RIB) originateRTC(rt wire.RT) {
 	if r.rtc.on {
-		r.announce(r.rtc.source, wire.Route{NLRI: wire.RTCRoute(r.rtc.as, rt)}, r.rtc.set)
+		r.announce(r.rtc.source, wire.Route{NLRI: wire.RTCRoute(r.rtc.as, rt)}, r.rtc.set, false)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func ownVRF(t *testing.T, ecmp bool) (*world, *Table) {
 	t.Helper()
 	w := newWorld(t, Peer, Local, Local)
-	table := w.rib.NewTable(TableConfig{View: VRF, Source: w.sources[1].id, ECMP: ecmp, Usable: usable})
+	table := w.rib.NewTable(TableConfig{View: VRF, Source: w.sources[1].id, Own: true, ECMP: ecmp, Usable: usable})
 	return w, table
 }
 
@@ -220,6 +220,7 @@ func TestRelevantKinds(t *testing.T) {
 	routes := []wire.NLRI{
 		wire.VPNRoute(rd(0, 1), netA), wire.VPNRoute(rd(0, 1), netip.MustParsePrefix("2001:db8::/32")),
 		wire.PrefixRoute(rd(0, 1), netA), wire.MACIPRoute(rd(0, 1), macA, hostIP), wire.IMETRoute(rd(0, 1), pe1), wire.RTCRoute(64512, rt(1)),
+		wire.FlowRoute(rd(0, 1), wire.Flow{Destination: netA}).NLRI, wire.FlowRoute(rd(0, 1), wire.Flow{IPv6: true, Destination: netip.MustParsePrefix("::/0")}).NLRI,
 	}
 	for _, tt := range []struct {
 		view View
@@ -227,12 +228,16 @@ func TestRelevantKinds(t *testing.T) {
 		ask  []string
 	}{
 		{EVI, []wire.Kind{wire.KindMACIP, wire.KindIMET, wire.KindRTC}, []string{"l2vpn/evpn"}},
-		{VRF, []wire.Kind{wire.KindVPNv4, wire.KindVPNv6, wire.KindPrefix, wire.KindRTC}, []string{"ipv4/mpls-vpn", "ipv6/mpls-vpn", "l2vpn/evpn"}},
+		{
+			VRF, []wire.Kind{wire.KindVPNv4, wire.KindVPNv6, wire.KindPrefix, wire.KindFlowVPNv4, wire.KindFlowVPNv6, wire.KindRTC},
+			[]string{"ipv4/mpls-vpn", "ipv6/mpls-vpn", "l2vpn/evpn", "ipv4/flow-vpn", "ipv6/flow-vpn"},
+		},
+		{Redirect, []wire.Kind{wire.KindVPNv4, wire.KindVPNv6, wire.KindPrefix, wire.KindRTC}, []string{"ipv4/mpls-vpn", "ipv6/mpls-vpn", "l2vpn/evpn"}},
 	} {
 		w := newWorld(t, Peer)
 		var asked []string
 		w.rib.KeepRelevant(w.sources[0].id, func(f wire.Family) { asked = append(asked, f.String()) })
-		other := w.rib.NewTable(TableConfig{View: VRF - tt.view, Source: 98})
+		other := w.rib.NewTable(TableConfig{View: map[View]View{EVI: VRF, VRF: EVI, Redirect: EVI}[tt.view], Source: 98})
 		other.SetImports([]wire.RT{rt(2)})
 		asked = nil
 		table := w.rib.NewTable(TableConfig{View: tt.view, Source: 99})

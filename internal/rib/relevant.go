@@ -13,7 +13,11 @@ func (v View) families() []wire.Family {
 	if v == EVI {
 		return []wire.Family{wire.EVPN}
 	}
-	return []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}
+	families := []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}
+	if v == VRF {
+		families = append(families, wire.FlowVPNv4, wire.FlowVPNv6)
+	}
+	return families
 }
 
 // viewsOf returns the views, as bits, whose tables take routes of a kind. Of EVPN,
@@ -21,6 +25,8 @@ func (v View) families() []wire.Family {
 func viewsOf(k wire.Kind) uint8 {
 	switch {
 	case k == wire.KindPrefix, k == wire.KindVPNv4, k == wire.KindVPNv6:
+		return 1<<VRF | 1<<Redirect
+	case k == wire.KindFlowVPNv4, k == wire.KindFlowVPNv6:
 		return 1 << VRF
 	case k.Family() == wire.EVPN:
 		return 1 << EVI

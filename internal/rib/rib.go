@@ -52,6 +52,7 @@ type path struct {
 	label      uint32
 	next, prev uint32 // paths with the same set: position+1, 0 at the ends
 	multiLabel bool
+	apart      bool // as in Batch.AnnounceApart
 	stale      Staleness
 }
 
@@ -130,6 +131,7 @@ type Batch struct {
 type batchItem struct {
 	route wire.Route
 	set   *Set // nil: withdraw
+	apart bool
 }
 
 // Hold hands the caller's reference to a set over to the batch.
@@ -138,7 +140,13 @@ func (b *Batch) Hold(s *Set) { b.sets = append(b.sets, s) }
 // Announce adds a route with a set that the batch or the caller holds.
 // Route.Raw must stay valid until Apply returns.
 func (b *Batch) Announce(route wire.Route, s *Set) {
-	b.items = append(b.items, batchItem{route, s})
+	b.items = append(b.items, batchItem{route: route, set: s})
+}
+
+// AnnounceApart is Announce for a route that the VRF it comes from does not follow
+// itself: one that brings traffic of others to its endpoints.
+func (b *Batch) AnnounceApart(route wire.Route, s *Set) {
+	b.items = append(b.items, batchItem{route: route, set: s, apart: true})
 }
 
 // Withdraw adds the withdrawal of a route.
@@ -155,7 +163,7 @@ func (r *RIB) Apply(src SourceID, b *Batch) {
 	for i := range b.items {
 		it := &b.items[i]
 		if it.set != nil {
-			r.announce(src, it.route, it.set)
+			r.announce(src, it.route, it.set, it.apart)
 		} else {
 			r.withdraw(src, it.route.NLRI)
 		}
@@ -170,8 +178,8 @@ func (r *RIB) Apply(src SourceID, b *Batch) {
 	b.items, b.sets = b.items[:0], b.sets[:0]
 }
 
-// announce adds or replaces one path.
-func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
+// announce adds or replaces one path; apart is as in AnnounceApart.
+func (r *RIB) announce(src SourceID, route wire.Route, set *Set, apart bool) {
 	if r.sources[src].ask != nil && !r.relevant(set, route.NLRI.Kind) {
 		r.stats.Irrelevant++
 		r.withdraw(src, route.NLRI)
@@ -179,7 +187,7 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 	}
 	pos, added := r.paths.Add(pathKey{src, route.NLRI})
 	p := r.paths.At(pos)
-	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel && r.sameRaw(pos, route) {
+	if !added && p.stale != LongLivedStale && r.live[p.set] == set && p.label == route.Label && p.multiLabel == route.MultiLabel && p.apart == apart && r.sameRaw(pos, route) {
 		r.setStale(src, route.NLRI, p, Fresh)
 		return
 	}
@@ -191,14 +199,14 @@ func (r *RIB) announce(src SourceID, route wire.Route, set *Set) {
 		r.leaveSet(pos, p)
 	}
 	r.setStale(src, route.NLRI, p, Fresh)
-	p.label, p.multiLabel = route.Label, route.MultiLabel
+	p.label, p.multiLabel, p.apart = route.Label, route.MultiLabel, apart
 	if route.Raw != nil {
 		r.raw[pos] = slices.Clone(route.Raw)
 	} else if route.NLRI.Kind == wire.KindPrefix {
 		delete(r.raw, pos)
 	}
 	r.joinSet(pos, p, set)
-	r.linkTables(src, pos, route.NLRI, set)
+	r.linkTables(src, pos, route.NLRI, set, apart)
 	r.changed(src, route.NLRI, pos, added)
 }
 
@@ -354,14 +362,14 @@ func (r *RIB) dropTarget(rt wire.RT, t *target) {
 }
 
 // linkTables makes a path a candidate in the tables that import its set, and in
-// that of the VRF it comes from.
-func (r *RIB) linkTables(src SourceID, pos uint32, n wire.NLRI, set *Set) {
+// that of the VRF it comes from unless it is apart.
+func (r *RIB) linkTables(src SourceID, pos uint32, n wire.NLRI, set *Set, apart bool) {
 	for _, t := range set.tables {
 		if t.source != src {
 			t.link(pos, n, set)
 		}
 	}
-	if own := r.sources[src].own; own != nil {
+	if own := r.sources[src].own; own != nil && !apart {
 		own.link(pos, n, set)
 	}
 }

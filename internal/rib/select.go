@@ -19,6 +19,8 @@ type Path struct {
 	Source string
 	Kind   SourceKind
 	Stale  Staleness
+	// Apart is as in Batch.AnnounceApart.
+	Apart bool
 	// Own is set for the VRF's own route, in its table.
 	Own bool
 }
@@ -81,6 +83,17 @@ func (t *Table) Refresh(keys ...EntryKey) {
 	}
 }
 
+// RefreshAll marks all entries so that Take selects for them again.
+func (t *Table) RefreshAll() {
+	t.rib.mu.Lock()
+	defer t.rib.mu.Unlock()
+	for at := range t.entries.End() {
+		if t.entries.Live(at) {
+			t.mark(at)
+		}
+	}
+}
+
 // best appends the best paths of an entry: those that prefer puts first, all of
 // them with ECMP, else one.
 func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
@@ -97,7 +110,7 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 		return out
 	case len(t.chosen) == 1:
 		return append(out, t.chosen[0].path)
-	case t.ECMP && key.Kind == EntryPrefix:
+	case t.All || t.ECMP && key.Kind == EntryPrefix:
 		slices.SortFunc(t.chosen, compareStable)
 		for _, c := range t.chosen {
 			out = append(out, c.path)
@@ -110,7 +123,7 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 // keep adds a candidate unless it is worse than those kept, and drops those
 // that are worse than it.
 func (t *Table) keep(key EntryKey, c candidate) {
-	if len(t.chosen) > 0 {
+	if len(t.chosen) > 0 && !t.All {
 		switch d := prefer(key, &c.path, &t.chosen[0].path); {
 		case d < 0:
 			return
@@ -145,7 +158,7 @@ func prefer(key EntryKey, pa, pb *Path) int {
 	if key.Kind == EntryPrefix {
 		return cmp.Compare(kindRank(pa.NLRI.Kind), kindRank(pb.NLRI.Kind))
 	}
-	if key.Kind == EntryFlood {
+	if key.Kind == EntryFlood || key.Kind == EntryFlow {
 		return 0
 	}
 	if a.Sticky != b.Sticky {
@@ -165,10 +178,10 @@ func kindRank(k wire.Kind) int {
 }
 
 // one breaks the tie among equal paths. For MACs the lowest next hop wins, on
-// every node alike (RFC 7432 §15); elsewhere a salted hash spreads tables over
-// the candidates.
+// every node alike (RFC 7432 §15), and for flows the lowest RD; elsewhere a salted hash
+// spreads tables over the candidates.
 func (t *Table) one(key EntryKey) candidate {
-	if key.Kind == EntryMAC || key.Kind == EntryIP {
+	if key.Kind != EntryPrefix && key.Kind != EntryFlood {
 		return slices.MinFunc(t.chosen, compareStable)
 	}
 	return slices.MinFunc(t.chosen, func(a, b candidate) int {
@@ -207,7 +220,7 @@ func compareStable(a, b candidate) int {
 
 // owns tells whether the route at a position is the VRF's own.
 func (t *Table) owns(pos uint32) bool {
-	return t.View == VRF && t.rib.paths.Key(pos).source == t.source
+	return t.Own && t.rib.paths.Key(pos).source == t.source
 }
 
 // path returns the route at a position.
@@ -220,6 +233,7 @@ func (r *RIB) path(pos uint32) Path {
 		Source: s.name,
 		Kind:   s.kind,
 		Stale:  p.stale,
+		Apart:  p.apart,
 	}
 }
 

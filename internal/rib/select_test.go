@@ -16,7 +16,7 @@ import (
 // put announces one route, drop withdraws one.
 func (w *world) put(source int, r wire.Route, l wire.LocalAttrs) {
 	var b Batch
-	w.announce(&b, w.sources[source], r, l)
+	w.announce(&b, w.sources[source], r, l, false)
 	w.rib.Apply(w.sources[source].id, &b)
 }
 

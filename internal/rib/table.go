@@ -19,8 +19,10 @@ type View uint8
 const (
 	// EVI takes EVPN types 2 and 3.
 	EVI View = iota
-	// VRF takes VPNv4 and VPNv6 routes, and EVPN type 5.
+	// VRF takes VPNv4 and VPNv6 routes, EVPN type 5, and VPN FlowSpec.
 	VRF
+	// Redirect is a VRF that redirected packets are routed in: it takes what a VRF does but FlowSpec.
+	Redirect
 )
 
 // EntryKind tells what an entry is about.
@@ -36,6 +38,9 @@ const (
 	EntryFlood
 	// EntryPrefix is a prefix: all VPN and EVPN type 5 routes with it, whatever the RD. Key: Addr, Bits, V6.
 	EntryPrefix
+	// EntryFlow is a class of packets: all FlowSpec routes with the same components, whatever
+	// the RD. Key: a digest of them, V6.
+	EntryFlow
 )
 
 // EntryKey identifies an entry of a table.
@@ -101,9 +106,15 @@ func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
 			binary.BigEndian.PutUint32(k.id[2:], p.Label)
 			keys = append(keys, k)
 		}
-	case v == VRF && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
+	case v != EVI && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
 		k := EntryKey{Kind: EntryPrefix, Bits: n.Bits, addr: n.Addr}
 		if n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix && n.IP().Is6() {
+			k.id[0] = 1
+		}
+		keys = append(keys, k)
+	case v == VRF && (n.Kind == wire.KindFlowVPNv4 || n.Kind == wire.KindFlowVPNv6):
+		k := EntryKey{Kind: EntryFlow, addr: n.Addr}
+		if n.Kind == wire.KindFlowVPNv6 {
 			k.id[0] = 1
 		}
 		keys = append(keys, k)
@@ -114,11 +125,14 @@ func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
 // TableConfig describes a table.
 type TableConfig struct {
 	View View
-	// Source is the instance's own source. An EVI does not import its own routes; a
-	// VRF always has them, whatever their route targets.
+	// Source is the instance's own source. A table does not import its own routes, but
+	// that of a VRF with Own set always has them, whatever their route targets.
 	Source SourceID
-	// ECMP lets all equally good paths be best together; else there is one.
+	Own    bool
+	// ECMP lets all equally good paths of a prefix be best together; else there is one.
 	ECMP bool
+	// All lets all usable paths be best together, of whatever preference.
+	All bool
 	// Salt varies the choice among equal paths from table to table.
 	Salt uint64
 	// Usable tells whether a path can be used at all, e.g. for its
@@ -241,11 +255,11 @@ func (b *bitmap) set(n uint32) bool {
 
 func (b bitmap) clear(n uint32) { b[n/64] &^= 1 << (n % 64) }
 
-// NewTable makes a table that imports nothing yet. That of a VRF is made before the
+// NewTable makes a table that imports nothing yet. One with Own is made before the
 // first route of its source.
 func (r *RIB) NewTable(c TableConfig) *Table {
 	t := &Table{TableConfig: c, rib: r, source: c.Source, imports: map[wire.RT]struct{}{}, entries: slab.New[EntryKey, entry]()}
-	if c.View == VRF {
+	if c.Own {
 		r.mu.Lock()
 		if int(c.Source) < len(r.sources) {
 			r.sources[c.Source].own = t

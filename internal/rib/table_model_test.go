@@ -44,6 +44,8 @@ func keyText(k EntryKey) string {
 		return fmt.Sprintf("flood %s %d", k.IP(), k.Label())
 	case EntryPrefix:
 		return "prefix " + k.Prefix().String()
+	case EntryFlow:
+		return fmt.Sprintf("flow %x", k.addr)
 	}
 	return "?"
 }
@@ -85,7 +87,9 @@ func (wt *worldTable) take(limit int, drain bool) {
 // modelKeys are the entries that a route belongs to, by the rules alone.
 func modelKeys(v View, n wire.NLRI, a *wire.Attrs) []string {
 	switch {
-	case v == VRF && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
+	case v == VRF && (n.Kind == wire.KindFlowVPNv4 || n.Kind == wire.KindFlowVPNv6):
+		return []string{fmt.Sprintf("flow %x", n.Addr)}
+	case v != EVI && (n.Kind == wire.KindVPNv4 || n.Kind == wire.KindVPNv6 || n.Kind == wire.KindPrefix):
 		return []string{"prefix " + n.Prefix().String()}
 	case v == EVI && n.Kind == wire.KindMACIP:
 		keys := []string{"mac " + n.MAC.String()}
@@ -100,13 +104,13 @@ func modelKeys(v View, n wire.NLRI, a *wire.Attrs) []string {
 }
 
 // candidates are the usable paths of each entry of a table, and what others
-// announce for it, usable or not. A VRF has its own paths whatever their route
-// targets, an EVI never.
+// announce for it, usable or not. A table with Own has its own paths whatever their
+// route targets unless they are apart, others never.
 func (w *world) candidates(wt *worldTable) (usables, received map[string][]Path) {
 	usables, received = map[string][]Path{}, map[string][]Path{}
 	for k, p := range w.paths {
 		own := k.source == wt.source
-		wanted := own && wt.View == VRF || !own && slices.ContainsFunc(p.attrs.RTs, func(rt wire.RT) bool { return slices.Contains(wt.imports, rt) })
+		wanted := own && wt.Own && !p.apart || !own && slices.ContainsFunc(p.attrs.RTs, func(rt wire.RT) bool { return slices.Contains(wt.imports, rt) })
 		if !wanted {
 			continue
 		}
@@ -123,9 +127,9 @@ func (w *world) candidates(wt *worldTable) (usables, received map[string][]Path)
 	return usables, received
 }
 
-// modelBest sorts the best candidates of an entry, the first being the one
+// modelBest sorts the best candidates of an entry of a table, the first being the one
 // that is chosen where only one may be and the choice is not spread.
-func modelBest(key string, paths []Path) []Path {
+func modelBest(wt *worldTable, key string, paths []Path) []Path {
 	host := strings.HasPrefix(key, "mac ") || strings.HasPrefix(key, "ip ")
 	rank := func(p Path) [3]uint64 {
 		r := [3]uint64{uint64(p.Attrs.LocalPref)}
@@ -145,7 +149,7 @@ func modelBest(key string, paths []Path) []Path {
 	}
 	better := func(a, b Path) int { x, y := rank(a), rank(b); return -slices.Compare(x[:], y[:]) }
 	top := slices.MinFunc(paths, better)
-	paths = slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return rank(p) != rank(top) })
+	paths = slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return !wt.All && rank(p) != rank(top) })
 	slices.SortFunc(paths, func(a, b Path) int {
 		order := func(x, y netip.Addr) int { return x.Compare(y) }
 		return cmp.Or(order(a.Attrs.NextHop, b.Attrs.NextHop), slices.Compare(a.NLRI.RD[:], b.NLRI.RD[:]),
@@ -161,14 +165,14 @@ func (w *world) checkTable(t rapid.TB, wt *worldTable) {
 	want := map[string][]string{}
 	usables, received := w.candidates(wt)
 	for key, paths := range usables {
-		best := modelBest(key, paths)
+		best := modelBest(wt, key, paths)
 		host := strings.HasPrefix(key, "mac ") || strings.HasPrefix(key, "ip ")
 		for _, p := range best {
 			want[key] = append(want[key], pathText(p))
 		}
 		switch {
-		case wt.ECMP && strings.HasPrefix(key, "prefix "):
-		case host:
+		case wt.All || wt.ECMP && strings.HasPrefix(key, "prefix "):
+		case host || strings.HasPrefix(key, "flow "):
 			want[key] = want[key][:1]
 		case len(wt.taken[key]) == 1 && slices.Contains(want[key], wt.taken[key][0]):
 			want[key] = wt.taken[key] // any of the best, spread by the salt
@@ -234,8 +238,10 @@ func TestTablesSelectLikeTheModel(t *testing.T) {
 		w := newWorld(t, Peer, Peer, Local, Local)
 		tables := []*worldTable{
 			w.newTable(TableConfig{View: EVI, Source: w.sources[2].id, Salt: 1}),
-			w.newTable(TableConfig{View: VRF, Source: w.sources[2].id, ECMP: true}),
-			w.newTable(TableConfig{View: VRF, Source: w.sources[3].id, Salt: 77}),
+			w.newTable(TableConfig{View: VRF, Source: w.sources[2].id, Own: true, ECMP: true}),
+			w.newTable(TableConfig{View: VRF, Source: w.sources[3].id, Own: true, Salt: 77}),
+			w.newTable(TableConfig{View: VRF, Source: w.sources[2].id, All: true}),
+			w.newTable(TableConfig{View: Redirect, Source: w.sources[3].id, ECMP: true}),
 		}
 		source := rapid.SampledFrom(w.sources)
 		table := rapid.SampledFrom(tables)
@@ -282,6 +288,6 @@ func TestTablesSelectLikeTheModel(t *testing.T) {
 		for _, wt := range tables {
 			wt.Close()
 		}
-		w.checkEmpty(t, tables[0].Table, tables[1].Table, tables[2].Table)
+		w.checkEmpty(t, tables[0].Table, tables[1].Table, tables[2].Table, tables[3].Table, tables[4].Table)
 	})
 }

@@ -16,7 +16,7 @@ func (w *world) many(source, n int, l wire.LocalAttrs) {
 	var b Batch
 	for i := range n {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
-		w.announce(&b, w.sources[source], wire.Route{NLRI: wire.VPNRoute(rd(w.sources[source].id, 1), p)}, l)
+		w.announce(&b, w.sources[source], wire.Route{NLRI: wire.VPNRoute(rd(w.sources[source].id, 1), p)}, l, false)
 	}
 	w.rib.Apply(w.sources[source].id, &b)
 }

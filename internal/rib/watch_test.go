@@ -140,7 +140,7 @@ func TestWatchersFollowTheModel(t *testing.T) {
 func (w *world) apply(s worldSource, ns ...byte) {
 	var b Batch
 	for _, n := range ns {
-		w.announce(&b, s, route10(n), withRTs(rt(1)))
+		w.announce(&b, s, route10(n), withRTs(rt(1)), false)
 	}
 	w.rib.Apply(s.id, &b)
 }
@@ -228,7 +228,7 @@ func TestScanIsBounded(t *testing.T) {
 	var b Batch
 	for n := range others {
 		r := wire.Route{NLRI: wire.VPNRoute(rd(0, 1), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32))}
-		world.announce(&b, world.sources[0], r, withRTs())
+		world.announce(&b, world.sources[0], r, withRTs(), false)
 	}
 	world.rib.Apply(0, &b)
 	world.apply(world.sources[1], 1)
@@ -283,7 +283,7 @@ func TestWatchersConcurrently(t *testing.T) {
 	work.Wait()
 	for _, p := range world.rib.Paths(func(Path) bool { return true }) {
 		src := SourceID(slices.IndexFunc(world.sources, func(s worldSource) bool { return s.name == p.Source }))
-		world.paths[pathKey{src, p.NLRI}] = worldPath{p.Route, p.Attrs}
+		world.paths[pathKey{src, p.NLRI}] = worldPath{p.Route, p.Attrs, false}
 	}
 	world.check(t, last, 50)
 }

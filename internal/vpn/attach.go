@@ -18,8 +18,11 @@ func keyOf(a Attachment) endpointKey { return endpointKey{a.MAC, a.IP.Addr()} }
 // attach adds or updates an endpoint and the parameters of the instance. It
 // runs with i.mu held. On error nothing has changed.
 func (i *Instance) attach(ctx context.Context, a Attachment) error {
-	if err := i.consistent(a); err != nil {
-		return err
+	next := i.nextChain(a)
+	for _, err := range []error{i.consistent(a), i.checkChain(&next)} {
+		if err != nil {
+			return err
+		}
 	}
 	i.noteFixed(a)
 	e, m, err := i.prepare(a)
@@ -27,14 +30,14 @@ func (i *Instance) attach(ctx context.Context, a Attachment) error {
 		return err
 	}
 	old := i.endpoints[keyOf(a)]
-	if err := i.fwd.Do(ctx, i.plugChanges(e, m)); err != nil {
+	if err := i.fwd.Do(ctx, i.plugChanges(e, next.active())); err != nil {
 		if old == nil || !old.ownRD {
 			i.freeRD(e)
 		}
 		i.freeUnused(m)
 		return err
 	}
-	i.commit(ctx, e, m, old)
+	i.commit(ctx, e, m, old, &next)
 	return nil
 }
 
@@ -84,6 +87,7 @@ func (i *Instance) prepare(a Attachment) (*endpoint, *localMAC, error) {
 	e := &endpoint{Attachment: a}
 	if old := i.endpoints[keyOf(a)]; old != nil {
 		e.rdNumber, e.ownRD = old.rdNumber, old.ownRD
+		e.chainRD, e.hasChainRD = old.chainRD, old.hasChainRD
 	}
 	m := i.macs[a.MAC]
 	if m == nil {
@@ -119,12 +123,20 @@ func (i *Instance) needsOwnRD(a Attachment) bool {
 	return a.AdvertiseSubnet && !a.IP.IsSingleIP()
 }
 
-// plugChanges returns what the dataplane must do for an endpoint.
-func (i *Instance) plugChanges(e *endpoint, m *localMAC) []dataplane.Change {
+// plugChanges returns what the dataplane must do for an endpoint. Transit tells whether
+// the instance is going to be a hop of a service chain.
+func (i *Instance) plugChanges(e *endpoint, transit bool) []dataplane.Change {
 	if i.Type == dataplane.EVPN {
-		return []dataplane.Change{{Entry: i.portEntry(e.Port, e)}, {Entry: localMACEntry(e)}}
+		return []dataplane.Change{{Entry: i.portEntry(e.Port, e, false)}, {Entry: localMACEntry(e)}}
 	}
-	changes := []dataplane.Change{{Entry: i.portEntry(e.Port, e)}, {Entry: localPrefixEntry(e)}}
+	changes := []dataplane.Change{{Entry: i.portEntry(e.Port, e, transit)}, {Entry: localPrefixEntry(e)}}
+	if transit != i.chain.active() {
+		for port := range i.ports {
+			if port != e.Port {
+				changes = append(changes, dataplane.Change{Entry: i.portEntry(port, nil, transit)})
+			}
+		}
+	}
 	if now := keepFallback(e.Fallback, i.fallback); !now.same(i.fallback) || i.vlanOf(e) != i.vlan && now != nil {
 		changes = append(changes, dataplane.Change{Entry: fallbackEntry(now, i.vlanOf(e))})
 	}
@@ -133,8 +145,8 @@ func (i *Instance) plugChanges(e *endpoint, m *localMAC) []dataplane.Change {
 
 // portEntry returns the entry of a port, with one endpoint more unless nil: the
 // traffic of a VRF goes the ways that any endpoint of the port has.
-func (i *Instance) portEntry(port string, more *endpoint) dataplane.Entry {
-	e := dataplane.Entry{Kind: dataplane.LocalPort, Port: port}
+func (i *Instance) portEntry(port string, more *endpoint, transit bool) dataplane.Entry {
+	e := dataplane.Entry{Kind: dataplane.LocalPort, Port: port, Transit: transit}
 	if i.Type == dataplane.EVPN {
 		return e
 	}
@@ -192,7 +204,13 @@ func (e *endpoint) prefix() netip.Prefix {
 }
 
 // commit enters the endpoint, and announces what has changed.
-func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *endpoint) {
+func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *endpoint, next *chain) {
+	var b rib.Batch
+	if old != nil {
+		i.leaveChain(&b, old)
+		delete(i.endpoints, keyOf(old.Attachment))
+	}
+	i.setChain(&b, next.readvertise, next.attract)
 	i.description, i.fallback, i.vlan = e.InstanceDescription, keepFallback(e.Fallback, i.fallback), i.vlanOf(e)
 	exportsChanged := i.setTargets(e.Imports, e.Exports)
 	if old == nil {
@@ -207,13 +225,13 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 			m.seq = nextSeq(seq)
 		}
 	}
-	var b rib.Batch
 	if exportsChanged {
 		i.announceAll(&b)
 	} else {
 		i.announceMulticast(&b)
 		i.announce(&b, e)
 	}
+	i.joinChain(&b, e)
 	var gone []dataplane.Change
 	if wild := i.endpoints[endpointKey{mac: e.MAC}]; wild != nil && e.IP.IsValid() {
 		gone = i.leave(&b, wild)
@@ -251,7 +269,9 @@ func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 	for _, n := range e.routes {
 		i.withdraw(b, n)
 	}
+	i.leaveChain(b, e)
 	i.freeRD(e)
+	i.freeChainRD(e)
 	delete(i.endpoints, keyOf(e.Attachment))
 	if ip := e.IP.Addr(); ip.IsValid() {
 		left := slices.DeleteFunc(i.addrs[ip], func(mac ethernet.MAC) bool { return mac == e.MAC })
@@ -272,12 +292,12 @@ func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 		}
 		delete(i.macs, e.MAC)
 	}
-	before := i.portEntry(e.Port, nil)
+	before := i.portEntry(e.Port, nil, i.chain.active())
 	others := slices.DeleteFunc(i.ports[e.Port], func(o *endpoint) bool { return o == e })
 	if i.ports[e.Port] = others; len(others) == 0 {
 		changes = append(changes, dataplane.Change{Delete: true, Entry: before})
 		delete(i.ports, e.Port)
-	} else if left := i.portEntry(e.Port, nil); !left.Equal(before) {
+	} else if left := i.portEntry(e.Port, nil, i.chain.active()); !left.Equal(before) {
 		changes = append(changes, dataplane.Change{Entry: left})
 	}
 	return changes

@@ -17,3 +17,6 @@ func (m *Manager) Behind() int {
 	defer m.behind.mu.RUnlock()
 	return len(m.behind.labels)
 }
+
+// Classify exports classify.
+var Classify = classify

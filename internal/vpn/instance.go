@@ -51,8 +51,11 @@ type Instance struct {
 	multicast   bool // the type 3 route is announced
 	description json.RawMessage
 	fallback    *Fallback
-	join        *join  // of an EVI: the VRF it is plugged into
-	vlan        uint16 // of the OVS ports of a VRF: the first one given
+	chain       chain
+	steered     map[rib.EntryKey]steering               // what FlowSpec routes redirect
+	claims      map[dataplane.Classifier][]rib.EntryKey // which of them have a class, the last one counts
+	join        *join                                   // of an EVI: the VRF it is plugged into
+	vlan        uint16                                  // of the OVS ports of a VRF: the first one given
 	endpoints   map[endpointKey]*endpoint
 	macs        map[ethernet.MAC]*localMAC
 	addrs       map[netip.Addr][]ethernet.MAC
@@ -72,6 +75,9 @@ type endpoint struct {
 	rdNumber uint32 // of its own RD
 	ownRD    bool
 	routes   []wire.NLRI
+
+	chainRD    uint32 // number of the RD of routes of others through it
+	hasChainRD bool
 }
 
 // macLabel is an MPLS label, 0 when there is none, and how many endpoints have it.
@@ -98,6 +104,7 @@ func newInstance(m *Manager, a Attachment) *Instance {
 		Gateway: a.Gateway, Bridge: a.Bridge, AdvertiseAs: a.AdvertiseAs, m: m, caps: m.reconciler.Driver(a.Type).Capabilities(), interner: m.rib.NewInterner(),
 		endpoints: map[endpointKey]*endpoint{}, macs: map[ethernet.MAC]*localMAC{},
 		addrs: map[netip.Addr][]ethernet.MAC{}, ports: map[string][]*endpoint{},
+		steered: map[rib.EntryKey]steering{}, claims: map[dataplane.Classifier][]rib.EntryKey{},
 	}
 	if a.IP.IsValid() {
 		i.PrefixLen = a.IP.Bits()
@@ -110,14 +117,16 @@ func newInstance(m *Manager, a Attachment) *Instance {
 }
 
 // open makes the instance's place in the RIB and in the dataplane, unless its
-// first port cannot be there.
+// first port cannot be there. One that packets are redirected to has no port.
 func (i *Instance) open(ctx context.Context, port dataplane.Port) error {
 	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, L3VNI: i.AdvertiseAs.evpn(), Bridge: i.Bridge}
 	if i.Gateway.IsValid() {
 		inst.Gateway = netip.PrefixFrom(i.Gateway, i.PrefixLen)
 	}
-	if err := i.driver().Check(ctx, inst, port); err != nil {
-		return err
+	if port.Name != "" {
+		if err := i.driver().Check(ctx, inst, port); err != nil {
+			return err
+		}
 	}
 	fwd, err := i.m.reconciler.Open(ctx, inst)
 	if err != nil {
@@ -128,13 +137,16 @@ func (i *Instance) open(ctx context.Context, port dataplane.Port) error {
 		return err
 	}
 	view := rib.EVI
-	if i.Type == dataplane.IPVPN {
+	switch {
+	case i.Type == dataplane.IPVPN && port.Name == "":
+		view = rib.Redirect
+	case i.Type == dataplane.IPVPN:
 		view = rib.VRF
 	}
 	salt := fnv.New64a()
 	_, _ = salt.Write([]byte(i.m.Local.String() + " " + i.ID))
 	i.table = i.m.rib.NewTable(rib.TableConfig{
-		View: view, Source: i.source, ECMP: i.caps.ECMP, Salt: salt.Sum64(),
+		View: view, Source: i.source, Own: view == rib.VRF, ECMP: i.caps.ECMP, Salt: salt.Sum64(),
 		Usable: i.usable(), Dirty: func() { i.m.pool.add(i) },
 	})
 	return nil
@@ -155,6 +167,9 @@ func (i *Instance) usable() func(wire.Route, *wire.Attrs) bool {
 	only4 := caps.IPv4Only && !evpn
 	type5 := i.usableType5()
 	return func(r wire.Route, a *wire.Attrs) bool {
+		if r.NLRI.Kind.Family().SAFI == wire.FlowVPNv4.SAFI {
+			return true // what cannot be used of it is told when it is looked at
+		}
 		end, label := a.NextHop, r.Label
 		if r.NLRI.Kind == wire.KindIMET {
 			end, label = a.PMSI.Endpoint, a.PMSI.Label
@@ -200,6 +215,7 @@ func (i *Instance) end(ctx context.Context) {
 			i.withdraw(&b, n)
 		}
 		i.freeRD(e)
+		i.freeChainRD(e)
 	}
 	for _, m := range i.macs {
 		for _, l := range m.labels {
@@ -211,6 +227,10 @@ func (i *Instance) end(ctx context.Context) {
 	if i.multicast {
 		b.Withdraw(wire.IMETRoute(i.RD, i.m.originator()))
 	}
+	if i.chain.table != nil {
+		i.chain.table.Close()
+	}
+	i.giveRD(i.chain.relayRD, &i.chain.hasRelayRD)
 	if i.table != nil {
 		i.m.rib.Apply(i.source, &b)
 		i.table.Close()
@@ -219,15 +239,13 @@ func (i *Instance) end(ctx context.Context) {
 	if i.fwd != nil {
 		i.fwd.Remove(ctx)
 	}
+	for key, s := range i.steered {
+		i.m.redirects.leave(ctx, i.m, s.target, redirectUser{i, key})
+	}
 	i.m.forget(i)
 }
 
-func (i *Instance) freeRD(e *endpoint) {
-	if e.ownRD {
-		i.m.rds.Free(e.rdNumber)
-		e.ownRD = false
-	}
-}
+func (i *Instance) freeRD(e *endpoint) { i.giveRD(e.rdNumber, &e.ownRD) }
 
 // labelSlot tells which of a MAC's labels an address has: all the same one, unless the
 // driver needs one for each IP version.

@@ -40,8 +40,7 @@ type Config struct {
 const (
 	// MaxVNI is the largest VNI (RFC 7348 §5).
 	MaxVNI = 1<<24 - 1
-	// MaxRouteTargets bounds the import, and the export route targets of an
-	// instance. 250 take 2,000 octets, so that a route with all else it carries fits
+	// MaxRouteTargets bounds each list of route targets of an instance. 250 take 2,000 octets, so that a route with all else it carries fits
 	// a message of 4,096 octets (RFC 4271 §4.1), which all peers take.
 	MaxRouteTargets = 250
 )
@@ -55,6 +54,7 @@ type Manager struct {
 	rds        *allocator.Allocator
 	labels     *allocator.Allocator // MPLS labels, and VNIs that are not given or that VRFs receive by
 	behind     behind
+	redirects  redirects
 	pool       *pool
 	// joining is held while a join is made, used by an attach, or undone; before mu
 	// and the locks of instances.
@@ -74,7 +74,7 @@ func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, erro
 		joins:  map[string]*join{},
 		rds:    allocator.New("route distinguisher", 0, 65535),
 		labels: allocator.New("label", 16, 1048575),
-		behind: behind{labels: map[wire.NLRI]uint32{}},
+		behind: behind{labels: map[wire.NLRI]uint32{}}, redirects: redirects{byRT: map[wire.RT]*redirectInstance{}},
 	}
 	if !c.RTC {
 		return m, nil
@@ -158,6 +158,8 @@ func (m *Manager) check(a Attachment) error {
 	}
 	caps := d.Capabilities()
 	switch {
+	case strings.HasPrefix(a.InstanceID, redirectPrefix):
+		return refuse("vpn_instance_id", "%q: ids that begin with %q are those of instances that FlowSpec routes redirect to", a.InstanceID, redirectPrefix)
 	case !slices.Contains(caps.Directions, a.Direction):
 		return refuse("direction", "Unsupported direction: %s (driver %q takes %v)", a.Direction, d.Name(), caps.Directions)
 	case a.Bridge != "" && (a.Type != dataplane.EVPN || !caps.ExistingBridge):
@@ -178,6 +180,10 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("import_rt", "%d route targets: want at most %d", len(a.Imports), MaxRouteTargets)
 	case len(a.Exports) > MaxRouteTargets:
 		return refuse("export_rt", "%d route targets: want at most %d", len(a.Exports), MaxRouteTargets)
+	case a.Readvertise != nil && max(len(a.Readvertise.From), len(a.Readvertise.To)) > MaxRouteTargets:
+		return refuse("readvertise", "%d and %d route targets: want at most %d", len(a.Readvertise.From), len(a.Readvertise.To), MaxRouteTargets)
+	case a.Attract != nil && len(a.Attract.Redirect) > MaxRouteTargets:
+		return refuse("attract_traffic", "redirect_rts: %d route targets: want at most %d", len(a.Attract.Redirect), MaxRouteTargets)
 	case a.AdvertiseAs != "" && a.Type != dataplane.IPVPN:
 		return refuse("advertise_as", "%s: an instance of type %s has no choice of this: want it left out", a.AdvertiseAs, a.Type)
 	case !slices.Contains([]Advertise{"", AsVPN, AsEVPN, AsBoth}, a.AdvertiseAs):
@@ -307,7 +313,7 @@ func (m *Manager) Detach(ctx context.Context, d Detachment) error {
 		defer m.partUnused(ctx, d.InstanceID)
 	}
 	i := m.Instance(d.InstanceID)
-	if i == nil {
+	if i == nil || strings.HasPrefix(i.ID, redirectPrefix) {
 		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
 	}
 	i.mu.Lock()

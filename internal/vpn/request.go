@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
@@ -60,8 +61,45 @@ type Attachment struct {
 	// Description and InstanceDescription are kept and shown, nothing more.
 	Description         json.RawMessage
 	InstanceDescription json.RawMessage
-	// Fallback replaces the instance's; nil keeps it.
-	Fallback *Fallback
+	// Fallback, Readvertise and Attract replace the instance's; nil keeps them.
+	Fallback    *Fallback
+	Readvertise *Readvertise
+	Attract     *Attract
+}
+
+// Readvertise has a VRF announce routes with a route target in From again with To, with
+// each of its endpoints as next hop. The zero value ends it.
+type Readvertise struct{ From, To []wire.RT }
+
+func (r Readvertise) equal(o Readvertise) bool {
+	return slices.Equal(r.From, o.From) && slices.Equal(r.To, o.To)
+}
+
+// Attract has a VRF announce FlowSpec routes that bring a class of traffic to its
+// endpoints. The zero value ends it.
+type Attract struct {
+	// Redirect are the route targets of those routes: of VRFs whose traffic is meant.
+	Redirect []wire.RT
+	// To is the route target, one at most, that the traffic is redirected to; without it
+	// that of Readvertise, whose prefixes are the destinations.
+	To []wire.RT
+	// Static are destinations beside those of Readvertise.
+	Static []netip.Prefix
+	// Class is what of the traffic is meant; its destination is not used.
+	Class wire.Flow
+	// Text is the class as in the request, for the looking glass.
+	Text json.RawMessage
+}
+
+// has tells whether the class has packets of an IP version.
+func (a *Attract) has(ipv6 bool) bool {
+	return !a.Class.Source.IsValid() || a.Class.Source.Addr().Is6() == ipv6
+}
+
+func (a *Attract) equal(o Attract) bool {
+	return slices.Equal(a.Redirect, o.Redirect) && slices.Equal(a.To, o.To) && slices.Equal(a.Static, o.Static) &&
+		a.Class.Source == o.Class.Source && slices.Equal(a.Class.Protocols, o.Class.Protocols) &&
+		slices.Equal(a.Class.DestinationPorts, o.Class.DestinationPorts) && slices.Equal(a.Class.SourcePorts, o.Class.SourcePorts)
 }
 
 // Fallback is where a VRF sends what it has no route for.

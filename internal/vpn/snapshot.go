@@ -18,6 +18,8 @@ type Snapshot struct {
 	Imports, Exports []wire.RT
 	Description      json.RawMessage // nil when not set
 	Fallback         *Fallback
+	Readvertise      Readvertise
+	Attract          Attract
 	Endpoints        []EndpointInfo // by port, MAC, address
 	// GatewayPort is the device of an EVI where VRF, by its id, is plugged in; both may be empty.
 	GatewayPort, VRF string
@@ -30,7 +32,7 @@ type EndpointInfo struct {
 	IP        netip.Prefix // invalid for a wildcard endpoint
 	Label     uint32       // MPLS label of a VRF, VNI of an EVI
 	LocalPref uint32       // 0 when not set
-	RD        wire.RD
+	RD        wire.RD      // of its own if it has one, else the instance's
 	Direction dataplane.Direction
 	// MobilitySeq is the MAC mobility sequence number announced.
 	MobilitySeq uint32
@@ -41,7 +43,7 @@ type EndpointInfo struct {
 func (i *Instance) Snapshot() Snapshot {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s := Snapshot{Imports: i.imports, Exports: i.exports, Description: i.description, Fallback: i.fallback}
+	s := Snapshot{Imports: i.imports, Exports: i.exports, Description: i.description, Fallback: i.fallback, Readvertise: i.chain.readvertise, Attract: i.chain.attract}
 	if i.join != nil {
 		s.GatewayPort, s.VRF = i.join.eviPort, i.join.vrf
 	}
@@ -51,8 +53,11 @@ func (i *Instance) Snapshot() Snapshot {
 			Port: e.Port, MAC: e.MAC, IP: e.IP, Label: e.label, LocalPref: e.LocalPref, RD: i.RD,
 			Direction: e.Direction, MobilitySeq: m.seq, Description: e.Description,
 		}
-		if e.ownRD {
+		switch {
+		case e.ownRD:
 			info.RD = wire.MakeRD(i.m.RouterID, uint16(e.rdNumber))
+		case e.hasChainRD:
+			info.RD = wire.MakeRD(i.m.RouterID, uint16(e.chainRD))
 		}
 		if i.Type == dataplane.EVPN {
 			info.Label = i.VNI
@@ -94,6 +99,13 @@ func (i *Instance) Routes() []rib.TablePaths {
 
 // Announced returns the routes that the instance announces.
 func (i *Instance) Announced() []rib.Path { return i.m.rib.Paths(rib.FromSource(i.Name)) }
+
+// Readvertised returns the routes of others among them: those that bring traffic to the
+// endpoints, and FlowSpec.
+func (i *Instance) Readvertised() []rib.Path {
+	ours := rib.FromSource(i.Name)
+	return i.m.rib.Paths(func(p rib.Path) bool { return p.Apart && ours(p) })
+}
 
 // Forwarding returns the instance's forwarding state; nil while it is being created.
 func (i *Instance) Forwarding() *dataplane.Forwarding {

@@ -103,5 +103,5 @@ func (c *cable) carry(in *rib.Interner, list []rib.Export) {
 
 // decoded is a route as a session would decode it.
 func decoded(x rib.Export) wire.Route {
-	return wire.Route{NLRI: x.NLRI, Label: x.Label}
+	return wire.Route{NLRI: x.NLRI, Label: x.Label, Raw: x.Raw}
 }

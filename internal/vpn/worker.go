@@ -34,6 +34,9 @@ type worker struct {
 	taken   rib.Selections
 	changes []dataplane.Change
 	hops    []dataplane.NextHop
+
+	redirects []dataplane.Change
+	unused    []targetUse
 }
 
 // serve handles some of an instance's dirty entries.
@@ -44,20 +47,44 @@ func (w *worker) serve(i *Instance) {
 		return
 	}
 	more := i.table.Take(takeLimit, &w.taken)
-	w.changes, w.hops = w.changes[:0], w.hops[:0]
+	w.changes, w.hops, w.redirects, w.unused = w.changes[:0], w.hops[:0], w.redirects[:0], w.unused[:0]
 	var moved []ethernet.MAC
 	for n := range w.taken.Items {
 		s := &w.taken.Items[n]
+		if s.Key.Kind == rib.EntryFlow {
+			w.steer(i, s)
+			continue
+		}
 		w.addChange(i, s)
 		if s.Key.Kind == rib.EntryMAC && len(s.Best) > 0 && i.outrun(s.Key.MAC(), s.Best[0].Attrs) {
 			moved = append(moved, s.Key.MAC())
 		}
 	}
 	i.fwd.Sync(w.ctx, w.changes)
+	i.fwd.Release(w.ctx, w.redirects)
+	for _, u := range w.unused {
+		i.m.redirects.leave(w.ctx, i.m, u.target, u.by)
+	}
 	i.announceMACs(moved)
+	if i.chain.table != nil {
+		more = w.readvertise(i) || more
+	}
 	if more {
 		i.m.pool.add(i)
 	}
+}
+
+// readvertise handles some of the entries to be announced again.
+func (w *worker) readvertise(i *Instance) (more bool) {
+	var b rib.Batch
+	x := i.chainChanges(&b)
+	more = i.chain.table.Take(takeLimit, &w.taken)
+	for n := range w.taken.Items {
+		x.rethink(&w.taken.Items[n])
+	}
+	x.redraw()
+	i.m.rib.Apply(i.source, &b)
+	return more
 }
 
 // addChange adds what a selection means for the dataplane. A local endpoint

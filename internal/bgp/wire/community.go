@@ -47,3 +47,37 @@ func HashOrderCommunity(order uint32) ExtCommunity {
 	binary.BigEndian.PutUint32(c[2:], order)
 	return c
 }
+
+// RTRecord returns the RT-record of a route target: a route that carries it has been
+// announced with that target before (draft-ietf-bess-service-chaining; sub-type 0x13,
+// else as the route target).
+func RTRecord(rt RT) ExtCommunity {
+	c := ExtCommunity(rt)
+	c[1] = 0x13
+	return c
+}
+
+// IsRTRecord tells whether the community is an RT-record.
+func (c ExtCommunity) IsRTRecord() bool { return c[0] <= 2 && c[1] == 0x13 }
+
+// RedirectCommunity returns the action that redirects a flow to the VRFs that import a
+// route target (RFC 8955 §7.4).
+func RedirectCommunity(rt RT) ExtCommunity {
+	c := ExtCommunity(rt)
+	c[0], c[1] = 0x80|c[0], 0x08
+	return c
+}
+
+// RedirectTarget returns the route target of a redirect action.
+func (c ExtCommunity) RedirectTarget() (RT, bool) {
+	if c[0]&^3 != 0x80 || c[0] == 0x83 || c[1] != 0x08 {
+		return RT{}, false
+	}
+	rt := RT(c)
+	rt[0], rt[1] = c[0]&^0x80, 0x02
+	return rt, true
+}
+
+// IsFlowAction tells whether the community is an action of a FlowSpec route, of
+// whatever kind (RFC 8955 §7: types 0x80 to 0x82).
+func (c ExtCommunity) IsFlowAction() bool { return c[0] >= 0x80 && c[0] <= 0x82 }

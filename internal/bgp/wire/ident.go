@@ -136,10 +136,10 @@ func (c ExtCommunity) Known() (kind, value string) {
 	switch {
 	case c.IsRT():
 		return "target", RT(c).String()
-	case c[0] <= 2 && c[1] == 0x13:
+	case c.IsRTRecord():
 		return "rtrecord", adminText(uint16(c[0]), c[2:])
-	case c[0] == 0x80 && c[1] == 0x08:
-		return "redirect", adminText(0, c[2:])
+	case c[0] >= 0x80 && c[0] <= 0x82 && c[1] == 0x08:
+		return "redirect", adminText(uint16(c[0]&^0x80), c[2:])
 	case c[0] == 0x03 && c[1] == 0x0c:
 		return "encap", EncapOf(c).String()
 	case c[0] == 0x03 && c[1] == 0x14:

@@ -155,7 +155,7 @@ func TestRouteText(t *testing.T) {
 		{name: "RTC", in: Route{NLRI: RTCRoute(64512, rt)}, id: "rtc 64512:target:64512:100", text: "rtc 64512:target:64512:100"},
 		{name: "RTC default", in: Route{NLRI: NLRI{Kind: KindRTC}}, id: "rtc wildcard", text: "rtc wildcard"},
 		{name: "RTC short", in: Route{NLRI: NLRI{Kind: KindRTC, Bits: 64, Tag: 1, RD: RD{0, 2, 0xfc}}}, id: "rtc 1:target:64512:0/64", text: "rtc 1:target:64512:0/64"},
-		{name: "FlowSpec", in: Route{NLRI: NLRI{Kind: KindFlowVPNv4, RD: testRD}, Raw: []byte{1, 0}}, id: "ipv4/flow-vpn 192.0.2.1:5 00000000000000000000000000000000", text: "flow 0x0100 rd 192.0.2.1:5"},
+		{name: "FlowSpec", in: Route{NLRI: NLRI{Kind: KindFlowVPNv4, RD: testRD}, Raw: []byte{1, 0}}, id: "ipv4/flow-vpn 192.0.2.1:5 00000000000000000000000000000000", text: "flow destination-ipv4 0.0.0.0/0 rd 192.0.2.1:5"},
 		{name: "unknown", in: Route{}, id: "0/0 0:0 00000000000000000000000000000000", text: "evpn:::0:0:0x00000000000000000000000000000000"},
 	}
 	for _, tt := range tests {

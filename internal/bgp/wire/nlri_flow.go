@@ -4,15 +4,23 @@ package wire
 
 // FlowSpec component types (RFC 8955 §4.2.2, RFC 8956 §3).
 const (
-	flowDestination = 1
-	flowSource      = 2
-	flowFragment    = 12 // the last for IPv4
-	flowLabel       = 13 // IPv6 only
+	flowDestination     = 1
+	flowSource          = 2
+	flowProtocol        = 3
+	flowPort            = 4
+	flowDestinationPort = 5
+	flowSourcePort      = 6
+	flowFragment        = 12 // the last for IPv4
+	flowLabel           = 13 // IPv6 only
 )
 
 // Operator octet of a component (RFC 8955 §4.2.1).
 const (
 	flowEndOfList   = 0x80
+	flowAnd         = 0x40
+	flowLT          = 0x04
+	flowGT          = 0x02
+	flowEQ          = 0x01
 	flowLengthShift = 4
 	flowLengthMask  = 0x3
 )
@@ -30,15 +38,8 @@ func validFlow(b []byte, ipv6 bool) bool {
 		if typ <= previous || typ > last {
 			return false
 		}
-		previous, b = typ, b[1:]
-		switch {
-		case typ > flowSource:
-			b, ok = skipOperators(b)
-		case ipv6:
-			b, ok = skipPattern(b)
-		default:
-			b, ok = skipPrefix(b)
-		}
+		previous = typ
+		_, _, b, ok = splitComponent(b, ipv6)
 	}
 	return ok
 }

@@ -107,7 +107,7 @@ func (r Route) Text(nh netip.Addr) string {
 	case KindRTC:
 		return n.rtcText()
 	case KindFlowVPNv4, KindFlowVPNv6:
-		return fmt.Sprintf("flow 0x%x rd %s", r.Raw, n.RD)
+		return fmt.Sprintf("flow %s rd %s", FlowText(r.Raw, n.Kind == KindFlowVPNv6), n.RD)
 	}
 	return fmt.Sprintf("evpn:%s::%s:0x%x", routeTypeName[n.Kind], n.RD, n.Addr)
 }

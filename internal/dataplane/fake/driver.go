@@ -38,7 +38,8 @@ func (p *Plane) Driver(t dataplane.VPNType) *Driver {
 	}}
 	if t == dataplane.IPVPN {
 		d.Caps.Encaps = []encap.Type{encap.MPLS}
-		d.Caps.ECMP, d.Caps.ExistingBridge, d.Caps.OVSPorts, d.Caps.Fallback = true, false, true, true
+		d.Caps.ECMP, d.Caps.ExistingBridge, d.Caps.OVSPorts = true, false, true
+		d.Caps.Fallback, d.Caps.Redirect = true, true
 		d.Caps.Directions = []dataplane.Direction{dataplane.Both, dataplane.ToPort, dataplane.FromPort}
 	}
 	return d

@@ -256,6 +256,8 @@ func keyOf(e dataplane.Entry) entryKey {
 		k.text = e.Prefix.String()
 	case dataplane.LocalPrefix:
 		k.text = fmt.Sprintf("%d %s", e.Label, e.IP)
+	case dataplane.Redirect:
+		k.text = e.Class.String()
 	}
 	return k
 }
@@ -279,6 +281,8 @@ func malformed(e dataplane.Entry, caps dataplane.Capabilities) string {
 		ok = e.Prefix.IsValid() && (hops == 1 || hops > 1 && caps.ECMP)
 	case dataplane.LocalPrefix:
 		ok = port && mac && e.IP.IsValid() && e.Prefix.IsValid() && e.Label != 0 && e.Direction != ""
+	case dataplane.Redirect:
+		ok = e.Class != nil && e.Target != "" && caps.Redirect
 	case dataplane.Fallback:
 		ok = mac && !e.Source.IsZero() && e.OVS.Number != 0 && caps.Fallback
 	}
