@@ -26,7 +26,7 @@ const root = "../.."
 var layers = [][]string{
 	{"cmd/bagpipe-bgp", "cmd/bagpipe"},
 	{"internal/daemon", "internal/cli"},
-	{"internal/api", "internal/lab"},
+	{"internal/api", "internal/lab", "internal/graph"},
 	{"client", "internal/rr"},
 	{"internal/vpn", "internal/bmp"},
 	{"internal/bgp/speaker"},
