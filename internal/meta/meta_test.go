@@ -24,15 +24,15 @@ const root = "../.."
 // layers lists the packages of the daemon from top to bottom. A package may
 // import those of later lines only.
 var layers = [][]string{
-	{"cmd/bagpipe-bgp", "cmd/bagpipe"},
+	{"cmd/bagpipe-bgp", "cmd/bagpipe", "cmd/bagpipe-dot"},
 	{"internal/daemon", "internal/cli"},
-	{"internal/api", "internal/lab", "internal/graph"},
+	{"internal/api", "internal/lab", "internal/graph", "internal/draw"},
 	{"client", "internal/rr"},
 	{"internal/vpn", "internal/bmp"},
 	{"internal/bgp/speaker"},
 	{"internal/bgp/session", "internal/rib", "internal/dataplane/linux", "internal/dataplane/ebpf", "internal/dataplane/ovs", "internal/dataplane/linuxvrf", "internal/dataplane/dummy", "internal/dataplane/fake"},
 	{"internal/dataplane", "internal/bgp/wire", "internal/netlinkx", "internal/openflow", "internal/ovsdb"},
-	{"internal/allocator", "internal/dataplane/devname", "internal/bfd", "internal/vethpair", "internal/bgp/transport", "internal/config", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/version", "internal/slab"},
+	{"internal/allocator", "internal/dataplane/devname", "internal/bfd", "internal/vethpair", "internal/bgp/transport", "internal/config", "internal/draw/nocache", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/version", "internal/slab"},
 }
 
 func layerOf(pkg string) int {
@@ -190,6 +190,18 @@ func TestDaemonDoesNotContainGoBGPServer(t *testing.T) {
 		if strings.HasPrefix(pkg, "github.com/osrg/gobgp") && !strings.HasSuffix(pkg, "/pkg/packet/bgp") && !strings.HasSuffix(pkg, "/pkg/packet/bmp") && !strings.Contains(pkg, "/packet/bgp/") {
 			t.Errorf("bagpipe-bgp contains %s", pkg)
 		}
+	}
+}
+
+// TestOnlyOneProgramContainsGraphviz: see package draw for why.
+func TestOnlyOneProgramContainsGraphviz(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "../../cmd/bagpipe-bgp", "../../cmd/bagpipe").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "go-graphviz") {
+		t.Error("bagpipe or bagpipe-bgp contains Graphviz, which belongs in bagpipe-dot")
 	}
 }
 
