@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin
-OLD_NAMES := bagpipe-rest-attach bagpipe-looking-glass bagpipe-fakerr bagpipe-bgp-cleanup
+OLD_NAMES := bagpipe-rest-attach bagpipe-looking-glass bagpipe-impex2dot bagpipe-fakerr bagpipe-bgp-cleanup
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the product needs at run time, and what the tests need beside it.
@@ -25,7 +25,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: build
-build: ## build bin/bagpipe-bgp and bin/bagpipe, with links for the old command names
+build: ## build bin/bagpipe-bgp, bin/bagpipe and bin/bagpipe-dot, with links for the old command names
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 	@for name in $(OLD_NAMES); do ln -sf bagpipe $(BIN)/$$name; done

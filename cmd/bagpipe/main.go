@@ -3,7 +3,8 @@
 // Command bagpipe is the operator's tool of bagpipe-bgp: it attaches endpoints,
 // shows the state of a daemon, cleans up after one, and runs a route reflector or
 // a demo network. Called by an old name it is bagpipe-rest-attach,
-// bagpipe-looking-glass, bagpipe-fakerr or bagpipe-bgp-cleanup. See docs/cli.md.
+// bagpipe-looking-glass, bagpipe-impex2dot, bagpipe-fakerr or
+// bagpipe-bgp-cleanup. See docs/cli.md.
 package main
 
 import (

@@ -61,8 +61,9 @@ func (t *tool) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bagpipe",
 		Short: "Operate a bagpipe-bgp node",
-		Long: "bagpipe attaches endpoints to VPN instances of a bagpipe-bgp daemon, shows its state, operates\n" +
-			"its BGP peers, and runs a small route reflector or a whole demo network for labs.",
+		Long: "bagpipe attaches endpoints to VPN instances of a bagpipe-bgp daemon, shows its state, draws how its\n" +
+			"instances are related, operates its BGP peers, and runs a small route reflector or a whole demo\n" +
+			"network for labs.",
 		SilenceUsage: true, SilenceErrors: true,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -76,8 +77,8 @@ func (t *tool) root() *cobra.Command {
 	root.PersistentFlags().VarP(&t.output, "output", "o", "how to print results: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
 		[]string{string(outputText), string(outputJSON)}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(t.attachCommand(), t.detachCommand(), t.showCommand(), t.peerCommand(),
-		t.rrCommand(), t.labCommand(), t.cleanupCommand(), t.versionCommand())
+	root.AddCommand(t.attachCommand(), t.detachCommand(), t.showCommand(), t.graphCommand(),
+		t.peerCommand(), t.rrCommand(), t.labCommand(), t.cleanupCommand(), t.versionCommand())
 	return root
 }
 
@@ -122,7 +123,12 @@ func (t *tool) print(v any, text func(io.Writer) error) error {
 	if t.output == outputText {
 		return text(t.env.Stdout)
 	}
-	enc := json.NewEncoder(t.env.Stdout)
+	return writeJSON(t.env.Stdout, v)
+}
+
+// writeJSON writes a value for people to read, too.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)

@@ -4,8 +4,8 @@
 // subcommands, and the commands of the original that it stands in for.
 //
 // Run looks at the name the program was called by. Under an old name
-// (bagpipe-rest-attach, bagpipe-looking-glass, bagpipe-fakerr,
-// bagpipe-bgp-cleanup) it takes the old options and prints in the old format;
+// (bagpipe-rest-attach, bagpipe-looking-glass, bagpipe-impex2dot,
+// bagpipe-fakerr, bagpipe-bgp-cleanup) it takes the old options and prints in the old format;
 // under any other it is "bagpipe". The old commands and the new ones share all
 // that lies below options and output.
 //
@@ -74,6 +74,8 @@ func Run(ctx context.Context, env Env, args []string) int {
 		run = runRESTAttach
 	case "bagpipe-looking-glass":
 		run = runLookingGlass
+	case "bagpipe-impex2dot":
+		run = runImpex2dot
 	case "bagpipe-fakerr":
 		run = runFakeRR
 	case "bagpipe-bgp-cleanup":

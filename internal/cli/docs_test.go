@@ -38,7 +38,7 @@ func TestDocumentNamesEverything(t *testing.T) {
 		}
 	}
 	walk((&tool{env: Env{}.withDefaults()}).root())
-	for _, old := range []string{"bagpipe-rest-attach", "bagpipe-looking-glass", "bagpipe-fakerr", "bagpipe-bgp-cleanup"} {
+	for _, old := range []string{"bagpipe-rest-attach", "bagpipe-looking-glass", "bagpipe-impex2dot", "bagpipe-fakerr", "bagpipe-bgp-cleanup"} {
 		if !strings.Contains(doc, "`"+old+"`") {
 			t.Errorf("command %s is missing", old)
 		}

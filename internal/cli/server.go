@@ -29,6 +29,11 @@ type serverOptions struct {
 
 func (s *serverOptions) addFlags(fs *pflag.FlagSet, env Env) {
 	fs.StringVar(&s.host, "server", defaultHost, "host that the daemon runs on")
+	s.addPortFlags(fs, env)
+}
+
+// addPortFlags is addFlags without the host.
+func (s *serverOptions) addPortFlags(fs *pflag.FlagSet, env Env) {
 	fs.Uint16Var(&s.port, "port", 0, "port of the daemon's API (default: the configuration file's, else 8082)")
 	s.addConfigFlag(fs, env)
 }
