@@ -330,10 +330,13 @@ func (b *body) eviPort(raw json.RawMessage) (p vpn.EVIPort) {
 func (b *body) fallback() *vpn.Fallback {
 	f := vpn.Fallback{Text: b.raw("fallback")}
 	if !b.inside("fallback", func(o *body) {
-		o.require("src_mac", "dst_mac", "ovs_port_number")
+		o.require("src_mac", "dst_mac")
+		if !o.has("ovs_port_number") && !o.has("linuxif") {
+			o.fail("Missing parameter: 'ovs_port_number', or 'linuxif'")
+		}
 		if o.err == nil {
 			f.Source, f.MAC = o.mac("src_mac"), o.mac("dst_mac")
-			f.Port = uint32(o.integer("ovs_port_number", maxOVSPort))
+			f.Port, f.Device = uint32(o.integer("ovs_port_number", maxOVSPort)), o.text("linuxif")
 		}
 	}) {
 		return nil

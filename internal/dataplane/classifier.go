@@ -17,8 +17,8 @@ var AllPorts = PortRange{0, 65535}
 // AnyProtocol stands for every upper-layer protocol.
 const AnyProtocol = -1
 
-// Classifier is a class of packets of one IP version. Packets without ports, such as
-// all but the first fragment, are in no class that is not of all ports.
+// Classifier is a class of packets of one IP version. Fragments have no ports: they are in
+// no class that is not of all ports.
 type Classifier struct {
 	// Destination and Source are prefixes of that version: a length of 0 matches all.
 	Destination, Source netip.Prefix

@@ -131,8 +131,8 @@ const (
 	// announced with. The instance answers ARP, ND and ping for Gateway, if valid. Key:
 	// Label and IP.
 	LocalPrefix
-	// Fallback sends traffic of a VRF that has no route to OVS.Number, with VLAN OVS.VLAN,
-	// to MAC from Source. Key: none, there is one.
+	// Fallback sends traffic of a VRF that has no route to device Port, or to OVS.Number with
+	// VLAN OVS.VLAN, to MAC from Source. Key: none, there is one.
 	Fallback
 	// Redirect routes packets from ports of a VRF that are in Class in the instance whose
 	// ID is Target, in place of this one; of several classes that hold a packet the first

@@ -187,6 +187,19 @@ func (a Actions) GroupOf() (id uint32, ok bool) {
 	return id, ok
 }
 
+// ValueOf returns the value that the first action on a field sets, if one does.
+func (a Actions) ValueOf(f Field) (v uint64, ok bool) {
+	a.each(func(act []byte) bool {
+		if be.Uint16(act) == actSetField {
+			if tlv, _, err := cutOXM(act[4:]); err == nil && fieldOf(tlv) == f {
+				v, ok = Match(tlv).Value(f)
+			}
+		}
+		return !ok
+	})
+	return v, ok
+}
+
 // DstMAC returns the Ethernet address that the list first sets as destination.
 func (a Actions) DstMAC() (m ethernet.MAC, ok bool) {
 	a.each(func(act []byte) bool {

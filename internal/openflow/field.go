@@ -35,6 +35,7 @@ const (
 	MPLSBoS
 	IPProto
 	IPTTL
+	IPFrag
 	IPSrc
 	IPDst
 	IPv6Src
@@ -43,6 +44,8 @@ const (
 	TCPDst
 	UDPSrc
 	UDPDst
+	SCTPSrc
+	SCTPDst
 	ICMPType
 	ICMPCode
 	ICMPv6Type
@@ -98,6 +101,7 @@ var fields = [numFields]fieldInfo{
 	MPLSBoS:       {0x8000, 36, 1, decimal, "mpls_bos", ""},
 	IPProto:       {0x8000, 10, 1, decimal, "nw_proto", "ip_proto"},
 	IPTTL:         {0x0001, 29, 1, decimal, "nw_ttl", ""},
+	IPFrag:        {0x0001, 26, 1, decimal, "ip_frag", ""},
 	IPSrc:         {0x8000, 11, 4, ipAddress, "nw_src", "ip_src"},
 	IPDst:         {0x8000, 12, 4, ipAddress, "nw_dst", "ip_dst"},
 	IPv6Src:       {0x8000, 26, 16, ipAddress, "ipv6_src", ""},
@@ -106,6 +110,8 @@ var fields = [numFields]fieldInfo{
 	TCPDst:        {0x8000, 14, 2, decimal, "tcp_dst", ""},
 	UDPSrc:        {0x8000, 15, 2, decimal, "udp_src", ""},
 	UDPDst:        {0x8000, 16, 2, decimal, "udp_dst", ""},
+	SCTPSrc:       {0x8000, 17, 2, decimal, "sctp_src", ""},
+	SCTPDst:       {0x8000, 18, 2, decimal, "sctp_dst", ""},
 	ICMPType:      {0x8000, 19, 1, decimal, "icmp_type", ""},
 	ICMPCode:      {0x8000, 20, 1, decimal, "icmp_code", ""},
 	ICMPv6Type:    {0x8000, 29, 1, decimal, "icmpv6_type", ""},

@@ -26,6 +26,16 @@ type Cond struct {
 // Is matches packets whose field has a value.
 func Is(f Field, v uint64) Cond { return Cond{f, f.value(nil, v)} }
 
+// Masked matches packets whose field has a value in the bits of a mask; all, when it is 0.
+func Masked(f Field, v, mask uint64) Cond {
+	n := int(fields[f].size)
+	value, bits := be.AppendUint64(nil, v&mask)[8-n:], be.AppendUint64(nil, mask)[8-n:]
+	if mask == 0 {
+		return Cond{field: f}
+	}
+	return Cond{f, unmask(f, value, bits)}
+}
+
 // IsMAC matches an Ethernet address.
 func IsMAC(f Field, m ethernet.MAC) Cond {
 	return Cond{f, append(f.oxm(nil, false, 6), m[:]...)}

@@ -180,7 +180,7 @@ func (i *Instance) vlanOf(e *endpoint) uint16 {
 
 func fallbackEntry(f *Fallback, vlan uint16) dataplane.Entry {
 	return dataplane.Entry{
-		Kind: dataplane.Fallback, MAC: f.MAC, Source: f.Source, OVS: dataplane.OVSPort{Number: f.Port, VLAN: vlan},
+		Kind: dataplane.Fallback, Port: f.Device, MAC: f.MAC, Source: f.Source, OVS: dataplane.OVSPort{Number: f.Port, VLAN: vlan},
 	}
 }
 

@@ -168,6 +168,10 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("local_port", "a port of an Open vSwitch bridge (%s) cannot be used by driver %q for %s", a.OVS, d.Name(), a.Type)
 	case a.Fallback != nil && !caps.Fallback && a.Type == dataplane.IPVPN:
 		return refuse("fallback", "driver %q for %s sends no traffic elsewhere that has no route", d.Name(), a.Type)
+	case a.Fallback != nil && a.Type == dataplane.IPVPN && caps.OVSPorts && (a.Fallback.Port == 0 || a.Fallback.Device != ""):
+		return refuse("fallback", "driver %q for %s wants ovs_port_number, and no linuxif", d.Name(), a.Type)
+	case a.Fallback != nil && a.Type == dataplane.IPVPN && !caps.OVSPorts && (a.Fallback.Device == "" || a.Fallback.Port != 0):
+		return refuse("fallback", "driver %q for %s wants linuxif, and no ovs_port_number", d.Name(), a.Type)
 	case a.Type == dataplane.IPVPN && a.IP.Addr().Is6() && caps.IPv4Only:
 		return refuse("ip_address", "driver %q for %s carries no IPv6: %s", d.Name(), a.Type, a.IP)
 	case a.Type == dataplane.IPVPN && !a.IP.IsValid():

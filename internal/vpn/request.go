@@ -106,15 +106,16 @@ func (a *Attract) equal(o Attract) bool {
 type Fallback struct {
 	// Source and MAC are the Ethernet addresses the traffic goes from and to.
 	Source, MAC ethernet.MAC
-	// Port is the OpenFlow port number.
-	Port uint32
+	// Port is the OpenFlow port number, or Device the device for drivers without such.
+	Port   uint32
+	Device string
 	// Text is the member of the request, for the looking glass.
 	Text json.RawMessage
 }
 
 // same tells whether two fallbacks send traffic to the same place.
 func (f *Fallback) same(o *Fallback) bool {
-	return (f == nil) == (o == nil) && (f == nil || f.Source == o.Source && f.MAC == o.MAC && f.Port == o.Port)
+	return (f == nil) == (o == nil) && (f == nil || f.Source == o.Source && f.MAC == o.MAC && f.Port == o.Port && f.Device == o.Device)
 }
 
 // Detachment asks for an endpoint to leave a VPN instance.

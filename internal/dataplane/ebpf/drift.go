@@ -37,6 +37,14 @@ func (d *Driver) Drifted(ctx context.Context) ([]dataplane.Drift, error) {
 			return nil, err
 		}
 	}
+	err = each(d.maps.Fallbacks, func(vrf uint32, v fallbackValue) {
+		if l := byName[nameOf(v.Port)]; l != nil && l.Index != int(v.Index) {
+			drifted[vrf] = append(drifted[vrf], l.Name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
 	var out []dataplane.Drift
 	for _, h := range d.open {
 		names := drifted[h.vrf]

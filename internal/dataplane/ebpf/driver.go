@@ -16,6 +16,8 @@
 //	LocalPort    the program bagpipe_port on the device; ports, plugs
 //	LocalPrefix  endpoints; from them labels, gateways, sources
 //	Prefix       a trie of the VRF in routes4 or routes6; groups for several next hops
+//	Redirect     classes, in lists by their destinations
+//	Fallback     fallbacks
 //
 // # What a VRF answers
 //
@@ -149,6 +151,9 @@ type Driver struct {
 	vrfs map[uint32]vrfValue
 	// ports are the plugged devices by index, with what each VRF has of them.
 	ports map[int]map[uint32]plug
+	// steered are the VRFs with classes of packets that are routed in others.
+	steered   map[uint32]bool
+	lastClass uint32
 }
 
 // New returns a driver for the network namespace of the calling thread, with its program
@@ -162,7 +167,7 @@ func New(cfg Config, log *slog.Logger) (*Driver, error) {
 	}
 	d := &Driver{
 		cfg: cfg, log: log,
-		open: map[string]*handle{}, vrfs: map[uint32]vrfValue{}, ports: map[int]map[uint32]plug{},
+		open: map[string]*handle{}, vrfs: map[uint32]vrfValue{}, ports: map[int]map[uint32]plug{}, steered: map[uint32]bool{},
 	}
 	if err := d.start(); err != nil {
 		_ = d.Close()
@@ -316,6 +321,8 @@ func (d *Driver) Capabilities() dataplane.Capabilities {
 		AcceptDefault: true,
 		DefaultEncap:  d.cfg.DefaultEncap,
 		ECMP:          true,
+		Redirect:      true,
+		Fallback:      true,
 		Directions:    slices.Clone(directions),
 		IPv6Underlay:  d.cfg.LocalAddr.Is6(),
 		BridgePorts:   true,

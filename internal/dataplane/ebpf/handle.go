@@ -24,9 +24,10 @@ type handle struct {
 	// groups are the prefixes with several next hops, lastGroup the last number given.
 	groups    map[netip.Prefix]uint32
 	lastGroup uint32
-	// ends are the endpoints; guarded by d.mu.
-	ends ends
-	gone bool
+	// ends are the endpoints; guarded by d.mu, as are classes.
+	ends    ends
+	classes classes
+	gone    bool
 }
 
 // Apply carries out changes in order. Routes go to the kernel in batches.
@@ -45,9 +46,12 @@ func (h *handle) Apply(ctx context.Context, changes []dataplane.Change) []error 
 			b.results[i] = h.setPort(c.Delete, &c.Entry)
 		case c.Entry.Kind == dataplane.LocalPrefix:
 			b.results[i] = h.setEnd(c.Delete, &c.Entry)
+		case c.Entry.Kind == dataplane.Redirect:
+			b.results[i] = h.setClass(c.Delete, &c.Entry)
+		case c.Entry.Kind == dataplane.Fallback:
+			b.results[i] = h.setFallback(c.Delete, &c.Entry)
 		default:
-			b.results[i] = fmt.Errorf("kind %s is not for a VRF: want %s, %s or %s", c.Entry.Kind,
-				dataplane.LocalPort, dataplane.LocalPrefix, dataplane.Prefix)
+			b.results[i] = fmt.Errorf("kind %s is not for a VRF", c.Entry.Kind)
 		}
 	}
 	b.flush()

@@ -22,7 +22,7 @@ func (h *handle) Installed(ctx context.Context) ([]dataplane.Entry, error) {
 	err := each(m.Plugs, func(k plugKey, v plugValue) {
 		if k.VRF == h.vrf {
 			out = append(out, dataplane.Entry{
-				Kind: dataplane.LocalPort, Port: nameOf(k.Name), Direction: directionOf(uint8(v.Direction)),
+				Kind: dataplane.LocalPort, Port: nameOf(k.Name), Direction: directionOf(uint8(v.Direction)), Transit: v.Direction&plugTransit != 0,
 			})
 		}
 	})
@@ -36,6 +36,9 @@ func (h *handle) Installed(ctx context.Context) ([]dataplane.Entry, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list endpoints: %w", err)
+	}
+	if out, err = h.installedFallback(h.installedClasses(out)); err != nil {
+		return nil, fmt.Errorf("read fallback: %w", err)
 	}
 	if out, err = h.installedRoutes(out); err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)

@@ -16,9 +16,15 @@ const (
 	configIPv6         = 1
 	configAntiSpoofing = 2
 
-	portFrom   = 1
-	portPeer   = 2
-	portBridge = 4
+	portFrom    = 1
+	portPeer    = 2
+	portBridge  = 4
+	portTransit = 8
+	portClasses = 16
+
+	classSteps  = 64
+	classPorts  = 1
+	anyProtocol = 256
 
 	txDefault = 0
 	txMPLSUDP = 1
@@ -108,6 +114,35 @@ type (
 	sourceValue struct {
 		VRF     uint32
 		Gateway [16]byte
+	}
+	classKey struct {
+		Bits uint32
+		VRF  uint32
+		V6   uint32
+		Addr [16]byte
+	}
+	classList struct {
+		First uint32
+		Bits  uint32
+	}
+	classValue struct {
+		Next             uint32
+		Target           uint32
+		VRF              uint32
+		V6               uint32
+		Destination      [16]byte
+		Source           [16]byte
+		DestinationBits  uint32
+		SourceBits       uint32
+		DestinationPorts [2]uint16
+		SourcePorts      [2]uint16
+		Protocol         uint16
+		Flags            uint16
+	}
+	fallbackValue struct {
+		MACs  [12]byte
+		Index uint32
+		Port  [16]byte
 	}
 	portStats struct {
 		RxPackets, RxBytes, TxPackets, TxBytes uint64

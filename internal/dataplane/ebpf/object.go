@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,9 @@ type maps struct {
 	Groups    *ebpf.Map `ebpf:"bp1_groups"`
 	Gateways  *ebpf.Map `ebpf:"bp1_gateways"`
 	Sources   *ebpf.Map `ebpf:"bp1_sources"`
+	Lists     *ebpf.Map `ebpf:"bp1_lists"`
+	Classes   *ebpf.Map `ebpf:"bp1_classes"`
+	Fallbacks *ebpf.Map `ebpf:"bp1_fallbacks"`
 	PortStats *ebpf.Map `ebpf:"bp1_pstats"`
 	Drops     *ebpf.Map `ebpf:"bp1_drops"`
 	VRFs      *ebpf.Map `ebpf:"bp1_vrfs"`
@@ -130,8 +134,11 @@ func load(spec *ebpf.CollectionSpec, m *maps) (p programs, err error) {
 	return p, nil
 }
 
+// later are maps that earlier versions have not, which are made when they are missing.
+var later = []string{"bp1_lists", "bp1_classes", "bp1_fallbacks"}
+
 // reopen opens the maps that a program of an earlier run holds. It returns none unless
-// all are there and are what this version makes.
+// all are there, but for later ones, and are what this version makes.
 func reopen(spec *ebpf.CollectionSpec, id ebpf.ProgramID) (m maps, ok bool, err error) {
 	p, err := ebpf.NewProgramFromID(id)
 	if err != nil {
@@ -162,6 +169,9 @@ func reopen(spec *ebpf.CollectionSpec, id ebpf.ProgramID) (m maps, ok bool, err 
 	}
 	ok = true
 	m.each(func(name string, _ **ebpf.Map) {
+		if byName[name] == nil && slices.Contains(later, name) {
+			return
+		}
 		ok = ok && byName[name] != nil && spec.Maps[name].Compatible(byName[name]) == nil
 	})
 	if !ok {

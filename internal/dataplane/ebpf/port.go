@@ -16,6 +16,18 @@ import (
 type plug struct {
 	name      string
 	direction uint8
+	transit   bool
+}
+
+// plugTransit is the bit of plugValue.Direction for ports that forward for others.
+const plugTransit = 1 << 8
+
+func (p *plug) value(index int) plugValue {
+	v := plugValue{Index: uint32(index), Direction: uint32(p.direction)}
+	if p.transit {
+		v.Direction |= plugTransit
+	}
+	return v
 }
 
 func badPort(format string, args ...any) error {
@@ -98,7 +110,7 @@ func (h *handle) setPort(del bool, e *dataplane.Entry) error {
 			return err
 		}
 	}
-	return d.plug(h.vrf, l, plug{name: e.Port, direction: direction})
+	return d.plug(h.vrf, l, plug{name: e.Port, direction: direction, transit: e.Transit})
 }
 
 // mayTake refuses a port whose traffic goes to another open instance.
@@ -118,7 +130,7 @@ func (d *Driver) mayTake(vrf uint32, l netlinkx.Link, direction uint8) error {
 
 // plug notes a port in the kernel and attaches the program to it.
 func (d *Driver) plug(vrf uint32, l netlinkx.Link, p plug) error {
-	k, v := plugKey{VRF: vrf, Name: name16(p.name)}, plugValue{Index: uint32(l.Index), Direction: uint32(p.direction)}
+	k, v := plugKey{VRF: vrf, Name: name16(p.name)}, p.value(l.Index)
 	if err := put("ports", d.maps.Plugs, &k, &v); err != nil {
 		return err
 	}
@@ -145,6 +157,12 @@ func (d *Driver) setHook(index int, prefer uint32) error {
 	for vrf, p := range plugs {
 		if sends(p.direction) && (v.VRF == 0 || vrf == prefer) {
 			v.VRF, v.Flags = vrf, portFrom
+			if p.transit {
+				v.Flags |= portTransit
+			}
+			if d.steered[vrf] {
+				v.Flags |= portClasses
+			}
 		}
 	}
 	flags, err := d.deviceFlags(index)
@@ -243,7 +261,7 @@ func (d *Driver) readPlugs() error {
 		if d.ports[index] == nil {
 			d.ports[index] = map[uint32]plug{}
 		}
-		d.ports[index][k.VRF] = plug{name: nameOf(k.Name), direction: uint8(v.Direction)}
+		d.ports[index][k.VRF] = plug{name: nameOf(k.Name), direction: uint8(v.Direction), transit: v.Direction&plugTransit != 0}
 	})
 	if err != nil {
 		return err

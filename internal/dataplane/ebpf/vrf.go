@@ -84,7 +84,7 @@ func (d *Driver) openVRF(ctx context.Context, inst dataplane.Instance) (*handle,
 	if d.open[inst.ID] != nil {
 		return nil, errors.New("it is open already")
 	}
-	h := &handle{d: d, inst: inst, groups: map[netip.Prefix]uint32{}}
+	h := &handle{d: d, inst: inst, groups: map[netip.Prefix]uint32{}, classes: classes{}}
 	number, known := d.numberOf(inst.ID)
 	h.vrf = number
 	before := d.vrfs[number]
@@ -206,7 +206,7 @@ func (h *handle) adopt(known bool, before vrfValue) error {
 	if err := h.readEnds(); err != nil {
 		return err
 	}
-	if err := h.readGroups(); err != nil {
+	if err := errors.Join(h.readGroups(), h.readClasses()); err != nil {
 		return err
 	}
 	if before.subnet() != h.subnet {
@@ -259,7 +259,7 @@ func (d *Driver) readJournals() error {
 	if err := start(d.maps.Drops, uint32(0), &dropStats{}); err != nil { // of packets that belong to no instance
 		return err
 	}
-	return d.readPlugs()
+	return errors.Join(d.readLastClass(), d.readPlugs())
 }
 
 // removeVRF removes an instance's state from the kernel: ports first, so that no
@@ -279,6 +279,8 @@ func (d *Driver) removeVRF(number uint32) error {
 		d.dropTable(d.maps.Routes4, number),
 		d.dropTable(d.maps.Routes6, number),
 		d.purgeGroups(number),
+		d.purgeClasses(number),
+		ignoreMissing(d.maps.Fallbacks.Delete(number)),
 		ignoreMissing(d.maps.Drops.Delete(number)),
 	)
 	if err := errors.Join(errs...); err != nil {

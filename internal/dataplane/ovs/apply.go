@@ -91,6 +91,8 @@ func (a *apply) change(i int, c *dataplane.Change) error {
 		return a.setPort(i, e)
 	case dataplane.LocalPrefix:
 		return a.end(i, c)
+	case dataplane.Redirect:
+		return a.redirect(i, c)
 	case dataplane.Fallback:
 		a.touch(i, unit{kind: dataplane.Fallback})
 		a.vrf.fallback = nil

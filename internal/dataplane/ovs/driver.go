@@ -184,7 +184,7 @@ func (d *Driver) Capabilities() dataplane.Capabilities {
 	c := dataplane.Capabilities{
 		Encaps: []encap.Type{mpls}, AcceptDefault: true, DefaultEncap: mpls, ECMP: true,
 		Directions:   []dataplane.Direction{dataplane.Both, dataplane.ToPort, dataplane.FromPort},
-		IPv6Underlay: d.cfg.LocalAddr.Is6(), OVSPorts: true, Fallback: true, LabelPerFamily: true,
+		IPv6Underlay: d.cfg.LocalAddr.Is6(), OVSPorts: true, Fallback: true, Redirect: true, LabelPerFamily: true,
 	}
 	if d.cfg.VXLANEncap {
 		c.Encaps = []encap.Type{encap.VXLAN, mpls}

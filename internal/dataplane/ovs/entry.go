@@ -14,6 +14,9 @@ const maxVLAN = 4094
 
 // checkEntry refuses an entry that no flows can be made for.
 func (v *vrf) checkEntry(e *dataplane.Entry) error {
+	if e.Kind == dataplane.Redirect {
+		return checkClass(e)
+	}
 	if _, err := encodeEntry(e); err != nil {
 		return err
 	}

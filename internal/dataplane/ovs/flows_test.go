@@ -92,7 +92,7 @@ func TestFlows(t *testing.T) {
 				"table=1, priority=36864,mpls,mpls_label=17,mpls_bos=1 actions=pop_mpls:0x0800," + deliver + "output:2\n" +
 				"table=2, priority=36864,arp,reg0=0x1,arp_op=1,arp_tpa=198.51.100.1 actions=move:eth_src->eth_dst,set_field:00:00:5e:00:43:64->eth_src,set_field:2->arp_op," +
 				"move:arp_sha->arp_tha,set_field:00:00:5e:00:43:64->arp_sha,move:arp_spa->arp_tpa,set_field:198.51.100.1->arp_spa,IN_PORT\n" +
-				"table=2, priority=36864,icmp,reg0=0x1,nw_dst=198.51.100.1,icmp_type=8,icmp_code=0 actions=move:ip_src->ip_dst,set_field:198.51.100.1->ip_src,set_field:0->icmp_type,set_field:64->nw_ttl,resubmit(,2)\n",
+				"table=2, priority=61440,icmp,reg0=0x1,nw_dst=198.51.100.1,icmp_type=8,icmp_code=0 actions=move:ip_src->ip_dst,set_field:198.51.100.1->ip_src,set_field:0->icmp_type,set_field:64->nw_ttl,set_field:0x2->reg2,resubmit(,2)\n",
 		},
 		{
 			name: "prefixes",

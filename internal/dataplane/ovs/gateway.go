@@ -19,19 +19,19 @@ func (v *vrf) gatewayFlows(gw netip.Addr) []of.Flow {
 		return nil
 	}
 	f := familyOf(gw)
-	echo := of.Actions("").Move(f.src, f.dst).SetAddr(f.src, gw).Set(f.icmpType, f.reply).Set(of.IPTTL, 64).Resubmit(v.table)
-	flows := []of.Flow{v.flow(v.table, prioFixed, echo, v.inVRF(), f.is(), of.Is(of.IPProto, f.proto),
+	echo := of.Actions("").Move(f.src, f.dst).SetAddr(f.src, gw).Set(f.icmpType, f.reply).Set(of.IPTTL, 64).Set(regGuess, echoed).Resubmit(v.table)
+	flows := []of.Flow{v.flow(v.table, prioGateway, echo, v.inVRF(), f.is(), of.Is(of.IPProto, f.proto),
 		of.Is(f.icmpType, f.request), of.Is(f.icmpCode, 0), of.IsAddr(f.dst, gw))}
 	answer := of.Actions("").Move(of.EthSrc, of.EthDst).SetMAC(of.EthSrc, dataplane.GatewayMAC)
 	if gw.Is6() && v.punt {
-		return append(flows, v.flow(v.table, prioFixed+1, of.Actions("").Output(of.PortController), v.inVRF(), of.Is(of.EthType, typeIPv6),
+		return append(flows, v.flow(v.table, prioGateway+1, of.Actions("").Output(of.PortController), v.inVRF(), of.Is(of.EthType, typeIPv6),
 			of.Is(of.IPProto, icmpv6), of.Is(of.ICMPv6Type, solicitation), of.Is(of.ICMPv6Code, 0), of.IsAddr(of.NDTarget, gw)))
 	}
 	if gw.Is6() {
 		answer = answer.Move(of.IPv6Src, of.IPv6Dst).SetAddr(of.IPv6Src, gw).
 			Set(of.ICMPv6Type, 136).Set(of.NDOptionsType, 2).Set(of.NDReserved, naRouter|naSolicited|naOverride).
 			Set(regGuess, advertisement).Resubmit(v.table)
-		return append(flows, v.flow(v.table, prioFixed+1, answer, v.inVRF(), of.Is(of.EthType, typeIPv6), of.Is(of.IPProto, 58),
+		return append(flows, v.flow(v.table, prioGateway+1, answer, v.inVRF(), of.Is(of.EthType, typeIPv6), of.Is(of.IPProto, 58),
 			of.Is(of.ICMPv6Type, 135), of.Is(of.ICMPv6Code, 0), of.IsAddr(of.NDTarget, gw)))
 	}
 	answer = answer.Set(of.ARPOp, 2).Move(of.ARPSrcMAC, of.ARPDstMAC).SetMAC(of.ARPSrcMAC, dataplane.GatewayMAC).
@@ -39,9 +39,13 @@ func (v *vrf) gatewayFlows(gw netip.Addr) []of.Flow {
 	return append(flows, v.flow(v.table, prioFixed, answer, v.inVRF(), of.Is(of.EthType, typeARP), of.Is(of.ARPOp, 1), of.IsAddr(of.ARPDstIP, gw)))
 }
 
-// advertisement in regGuess marks a neighbour solicitation that was made an
-// advertisement: only as such, in another flow, it may be given the target's MAC.
-const advertisement = 1
+// Values of regGuess for what we answer. A neighbour solicitation that was made an
+// advertisement may be given the target's MAC only as such, in another flow. An echo
+// reply of a gateway is routed, but not redirected.
+const (
+	advertisement = 1
+	echoed        = 2
+)
 
 // Flags of a neighbour advertisement (RFC 4861 §4.4).
 const (

@@ -175,6 +175,9 @@ func (v *vrf) entries() []dataplane.Entry {
 	if v.fallback != nil {
 		out = append(out, *v.fallback)
 	}
+	for c := range v.redirects {
+		out = append(out, v.redirectEntry(c))
+	}
 	return out
 }
 

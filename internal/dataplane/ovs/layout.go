@@ -15,8 +15,10 @@ import (
 )
 
 // Priorities of flows, as of the original driver: fixed ones, and fallback. A
-// prefix of length n has prioFixed - (128-n).
+// prefix of length n has prioFixed - (128-n). Redirects are above all of these, and what
+// gateways answer is above redirects.
 const (
+	prioGateway  = 0xf000 // above redirects
 	prioFixed    = 0x9000
 	prioFallback = 0x8f00
 	prioRecord   = 1
@@ -84,7 +86,7 @@ func (l *layout) shared() []of.Flow {
 	if (l.arp || l.proxy) && !l.punt {
 		f := fixed(l.table, of.NewMatch(of.Is(regGuess, advertisement), of.Is(of.EthType, typeIPv6), of.Is(of.IPProto, 58),
 			of.Is(of.ICMPv6Type, 136), of.Is(of.ICMPv6Code, 0)), of.Actions("").SetMAC(of.NDTLL, dataplane.GatewayMAC).Output(of.PortInPort))
-		f.Priority += 2
+		f.Priority = prioGateway + 2
 		flows = append(flows, f)
 	}
 	if port := cmp.Or(l.gre, l.phys); port != 0 {

@@ -17,6 +17,12 @@ import (
 // flows are then not known as entries, and are replaced.
 const noteVersion = 1
 
+// Flags of an entry.
+const (
+	notePlugged = 1
+	noteTransit = 2
+)
+
 var errNote = errors.New("note is not valid")
 
 var directions = [...]dataplane.Direction{"", dataplane.Both, dataplane.ToPort, dataplane.FromPort}
@@ -38,16 +44,21 @@ func encodeEntry(e *dataplane.Entry) ([]byte, error) {
 		return nil, fmt.Errorf("direction %q is not valid: want both, to-port or from-port", e.Direction)
 	case len(e.Port) > 255 || len(e.OVS.Name) > 255:
 		return nil, fmt.Errorf("port name of %d octets is too long: want up to 255", max(len(e.Port), len(e.OVS.Name)))
+	case e.Kind == dataplane.Redirect:
+		return appendClass(b, e), nil
 	case len(e.NextHops) > 0xffff:
 		return nil, fmt.Errorf("%d next hops are too many: want up to 65535", len(e.NextHops))
 	}
 	b = appendText(b, e.Port)
 	b = appendText(b, e.OVS.Name)
-	plugged := byte(0)
+	flags := byte(0)
 	if e.OVS.Plugged {
-		plugged = 1
+		flags |= notePlugged
 	}
-	b = append(b, plugged, byte(direction))
+	if e.Transit {
+		flags |= noteTransit
+	}
+	b = append(b, flags, byte(direction))
 	b = binary.BigEndian.AppendUint32(b, e.OVS.Number)
 	b = binary.BigEndian.AppendUint16(b, e.OVS.VLAN)
 	b = append(b, e.MAC[:]...)
@@ -126,9 +137,15 @@ func decodeEntry(note []byte) (e dataplane.Entry, err error) {
 	if r.octet() != noteVersion {
 		return e, errNote
 	}
-	e.Kind = dataplane.Kind(r.octet())
+	if e.Kind = dataplane.Kind(r.octet()); e.Kind == dataplane.Redirect {
+		if e.Class, e.Target = r.class(); !r.finished() {
+			return e, errNote
+		}
+		return e, nil
+	}
 	e.Port, e.OVS.Name = r.text(), r.text()
-	e.OVS.Plugged = r.octet() != 0
+	flags := r.octet()
+	e.OVS.Plugged, e.Transit = flags&notePlugged != 0, flags&noteTransit != 0
 	direction := r.octet()
 	if int(direction) >= len(directions) {
 		return e, errNote

@@ -91,6 +91,10 @@ func (v *vrf) readNote(f *of.Flow) {
 		if v.checkEntry(&e) == nil {
 			v.fallback = &e
 		}
+	case dataplane.Redirect:
+		if number, ok := f.Actions.ValueOf(regInstance); ok && v.checkEntry(&e) == nil && f.Priority >= prioRedirect {
+			v.redirects[*e.Class] = redirect{e.Target, uint32(number), f.Priority - prioRedirect}
+		}
 	}
 }
 
@@ -119,6 +123,8 @@ func (v *vrf) dropBroken(have map[of.FlowKey]of.Actions, groups map[uint32]of.Gr
 			}
 		case dataplane.Fallback:
 			v.fallback = nil
+		case dataplane.Redirect:
+			delete(v.redirects, u.class)
 		}
 		for k, e := range v.ends {
 			_, attached := v.ports[e.Port]

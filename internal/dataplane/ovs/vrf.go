@@ -24,6 +24,8 @@ type vrf struct {
 	ends     map[endKey]dataplane.Entry
 	routes   map[netip.Prefix]route
 	fallback *dataplane.Entry
+
+	redirects redirects
 }
 
 type port struct {
@@ -43,7 +45,7 @@ type route struct {
 }
 
 func newVRF(l *layout, id string, number uint32, gateway netip.Prefix) *vrf {
-	v := &vrf{layout: l, id: id, number: number, ports: map[string]port{}, ends: map[endKey]dataplane.Entry{}, routes: map[netip.Prefix]route{}}
+	v := &vrf{layout: l, id: id, number: number, ports: map[string]port{}, ends: map[endKey]dataplane.Entry{}, routes: map[netip.Prefix]route{}, redirects: redirects{}}
 	if gateway.IsValid() {
 		v.onLink = gateway.Masked()
 	}
@@ -67,12 +69,13 @@ func (v *vrf) record(e *dataplane.Entry, conds ...of.Cond) of.Flow {
 }
 
 // unit names entries whose flows are made together: ports of one input, endpoints of
-// one label, or of one gateway (kind Neighbour).
+// one label, or of one gateway (kind Neighbour), a class.
 type unit struct {
 	kind  dataplane.Kind
 	input input
 	label uint32
 	addr  netip.Addr
+	class dataplane.Classifier
 }
 
 func (p *port) unit() unit { return unit{kind: dataplane.LocalPort, input: p.input()} }
@@ -92,6 +95,8 @@ func (v *vrf) flows(u unit) []of.Flow {
 		return v.gatewayFlows(u.addr)
 	case dataplane.Fallback:
 		return v.fallbackFlows()
+	case dataplane.Redirect:
+		return v.redirectFlows(u.class)
 	}
 	return nil
 }
@@ -117,6 +122,9 @@ func (v *vrf) units() []unit {
 	}
 	if v.fallback != nil {
 		add(unit{kind: dataplane.Fallback})
+	}
+	for c := range v.redirects {
+		add(unit{kind: dataplane.Redirect, class: c})
 	}
 	return out
 }
@@ -223,10 +231,15 @@ func sortEnds(list []dataplane.Entry) {
 	})
 }
 
-// sources returns what may be sent from a port.
+// sources returns what may be sent from a port: by one that forwards for others anything of
+// the IP versions of its endpoints.
 func (v *vrf) sources(name string) (out []netip.Prefix) {
 	for _, e := range v.endsOf(name) {
-		if sends(e.Direction) {
+		switch {
+		case !sends(e.Direction):
+		case v.ports[name].entry.Transit:
+			out = append(out, netip.PrefixFrom(e.IP, 0).Masked())
+		default:
 			out = append(out, netip.PrefixFrom(e.IP, e.IP.BitLen()), e.Prefix.Masked())
 		}
 	}

@@ -13,4 +13,4 @@ out=${1:-vrf.o}
 $CLANG $FLAGS -c vrf.c -o "$out"
 $STRIP -g "$out"
 [ $# -eq 0 ] || exit 0
-sha256sum build.sh layout.h packet.h reply.h tunnel.h vrf.c vrf.o > vrf.sum
+sha256sum build.sh layout.h packet.h reply.h steer.h tunnel.h vrf.c vrf.o > vrf.sum

@@ -8,6 +8,7 @@
 #define LAYOUT_H
 
 #define HOPS 64   /* next hops of a group */
+#define CLASS_STEPS 64 /* classes and lists of them that are looked at for a packet */
 #define SLOTS 128 /* a flow's hash chooses one of them, a power of 2 */
 
 enum { /* struct config, flags */
@@ -19,6 +20,8 @@ enum { /* struct port, flags */
 	PORT_FROM = 1,   /* its packets enter the VRF */
 	PORT_PEER = 2,   /* a veth with its peer in another namespace */
 	PORT_BRIDGE = 4, /* a bridge: most frames are not for us */
+	PORT_TRANSIT = 8, /* it forwards for others: its packets may be from any address */
+	PORT_CLASSES = 16, /* classes of its packets are routed in other VRFs */
 };
 
 enum { /* struct hop, tx */
@@ -147,6 +150,42 @@ struct source {
 	__u8 gateway[16]; /* all zero for none */
 };
 
+enum { /* struct class */
+	ANY_PROTOCOL = 256,
+	CLASS_PORTS = 1, /* flags: packets with ports only */
+};
+
+struct class_key {
+	__u32 bits; /* 64 more than of the address */
+	__u32 vrf;
+	__u32 v6;
+	__u8 addr[16];
+};
+
+struct class_list {
+	__u32 first; /* of bp1_classes */
+	__u32 bits;
+};
+
+struct class {
+	__u32 next; /* in its list, 0 at the end */
+	__u32 target; /* VRF */
+	__u32 vrf;
+	__u32 v6;
+	__u8 destination[16]; /* which chooses the list */
+	__u8 source[16];
+	__u32 destination_bits, source_bits; /* of 128 */
+	__u16 destination_ports[2], source_ports[2];
+	__u16 protocol;
+	__u16 flags;
+};
+
+struct fallback {
+	__u8 macs[12]; /* of the new frame: to, from */
+	__u32 ifindex;
+	__u8 port[16];
+};
+
 struct port_stats {
 	__u64 rx_packets, rx_bytes, tx_packets, tx_bytes;
 };
@@ -211,6 +250,9 @@ MAP(bp1_labels, BPF_MAP_TYPE_HASH, struct label_key, struct target, 1 << 18, BPF
 MAP(bp1_groups, BPF_MAP_TYPE_HASH, struct group_key, struct group, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(bp1_gateways, BPF_MAP_TYPE_HASH, struct gateway_key, __u32, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(bp1_sources, BPF_MAP_TYPE_LPM_TRIE, struct source_key, struct source, 1 << 18, BPF_F_NO_PREALLOC);
+MAP(bp1_lists, BPF_MAP_TYPE_LPM_TRIE, struct class_key, struct class_list, 1 << 18, BPF_F_NO_PREALLOC);
+MAP(bp1_classes, BPF_MAP_TYPE_HASH, __u32, struct class, 1 << 18, BPF_F_NO_PREALLOC);
+MAP(bp1_fallbacks, BPF_MAP_TYPE_HASH, __u32, struct fallback, 1 << 13, BPF_F_NO_PREALLOC);
 MAP(bp1_pstats, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct port_stats, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(bp1_drops, BPF_MAP_TYPE_HASH, __u32, struct drop_stats, 1 << 14, BPF_F_NO_PREALLOC);
 MAP(bp1_vrfs, BPF_MAP_TYPE_HASH, __u32, struct vrf, 1 << 13, BPF_F_NO_PREALLOC);

@@ -43,7 +43,10 @@ struct packet {
 	__u8 ttl;
 	__u8 tos;
 	__u8 fragment; /* 1: the first, 2: a later one */
-	__u8 pad[3];
+	__u8 upper; /* protocol behind a fragment header, too */
+	__u8 has_ports;
+	__u8 pad;
+	__be16 ports[2]; /* source and destination */
 };
 
 static __always_inline int drop(struct __sk_buff *skb, __u32 vrf, __u32 reason)
@@ -137,9 +140,13 @@ static __always_inline int read_l4(struct __sk_buff *skb, __u32 at, struct packe
 	__u16 ports[2] = {};
 	__u8 offset;
 
-	if (!p->fragment && (p->protocol == PROTO_TCP || p->protocol == PROTO_UDP || p->protocol == PROTO_SCTP) &&
-	    bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
-		return -1;
+	if (!p->fragment && (p->protocol == PROTO_TCP || p->protocol == PROTO_UDP || p->protocol == PROTO_SCTP)) {
+		if (bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
+			return -1;
+		p->has_ports = 1;
+		p->ports[0] = ports[0];
+		p->ports[1] = ports[1];
+	}
 	p->hash = mix(hash_end(p->src, ports[0]) + hash_end(p->dst, ports[1]), p->protocol);
 	p->largest = skb->len - at;
 	if (skb->gso_size) {
@@ -164,7 +171,7 @@ static __always_inline int read4(struct __sk_buff *skb, __u32 at, struct packet 
 	map4(p->dst, &ip.daddr);
 	p->header = ip.ihl * 4;
 	p->length = bpf_ntohs(ip.tot_len);
-	p->protocol = ip.protocol;
+	p->protocol = p->upper = ip.protocol;
 	p->ttl = ip.ttl;
 	p->tos = ip.tos;
 	if (ip.frag_off & bpf_htons(0x3fff))
@@ -177,7 +184,10 @@ static __always_inline int read4(struct __sk_buff *skb, __u32 at, struct packet 
 static __always_inline int read6(struct __sk_buff *skb, __u32 at, struct packet *p)
 {
 	struct ipv6hdr ip;
-	__be16 fragment;
+	struct {
+		__u8 next, reserved;
+		__be16 offset;
+	} fragment;
 
 	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
 		return -1;
@@ -187,13 +197,14 @@ static __always_inline int read6(struct __sk_buff *skb, __u32 at, struct packet 
 	p->v6 = 1;
 	p->header = sizeof(ip);
 	p->length = bpf_ntohs(ip.payload_len) + sizeof(ip);
-	p->protocol = ip.nexthdr;
+	p->protocol = p->upper = ip.nexthdr;
 	p->ttl = ip.hop_limit;
 	p->tos = ip.priority << 4 | ip.flow_lbl[0] >> 4;
 	if (ip.nexthdr == 44) {
-		if (bpf_skb_load_bytes(skb, at + sizeof(ip) + 2, &fragment, 2))
+		if (bpf_skb_load_bytes(skb, at + sizeof(ip), &fragment, sizeof(fragment)))
 			return -1;
-		p->fragment = fragment & bpf_htons(0xfff8) ? 2 : 1;
+		p->upper = fragment.next;
+		p->fragment = fragment.offset & bpf_htons(0xfff8) ? 2 : 1;
 	}
 	if (!skb->gso_size && p->length > skb->len - at)
 		return -1;

@@ -20,6 +20,7 @@
 #include "packet.h"
 #include "reply.h"
 #include "tunnel.h"
+#include "steer.h"
 
 /* Delivers a packet whose frame is to have our Ethernet header to a port. */
 static __always_inline int deliver(struct __sk_buff *skb, const struct target *t, __be16 type)
@@ -59,18 +60,19 @@ static __always_inline int to_local(struct __sk_buff *skb, const struct origin *
 static __always_inline int route(struct __sk_buff *skb, const struct config *c, const struct origin *port,
 				 struct ethhdr *eth, struct packet *p)
 {
-	struct route *r = find_route(port->vrf, p->v6, p->dst);
+	__u32 vrf = port->flags & PORT_CLASSES ? steer(port->vrf, p) : port->vrf;
+	struct route *r = find_route(vrf, p->v6, p->dst);
 	struct way w = {};
 	struct hop *h;
 	__u32 mtu = 0;
 	int on_link, err;
 
 	if (!r)
-		return drop(skb, port->vrf, DROP_NO_ROUTE);
+		return fall_back(skb, vrf);
 	on_link = r->flags & ROUTE_ON_LINK;
 	if (!on_link && p->ttl <= 1)
 		return ttl_exceeded(skb, port, eth, p);
-	h = find_hop(r, port->vrf, p->hash);
+	h = find_hop(r, vrf, p->hash);
 	if (!h)
 		return drop(skb, port->vrf, DROP_NO_ROUTE);
 	if (!skb->gso_size && p->length < skb->len - L3) { /* what fills up a short frame */
@@ -107,7 +109,7 @@ static __always_inline int from_port(struct __sk_buff *skb, const struct config 
 	if (is_multicast(p, p->src) || is_confined(p, p->src) ||
 	    (!gateway && (is_multicast(p, p->dst) || is_confined(p, p->dst))))
 		return drop(skb, port->vrf, DROP_NOT_ROUTABLE);
-	if (c->flags & CONFIG_ANTI_SPOOFING && !find_source(port->ifindex, eth, p->src))
+	if (c->flags & CONFIG_ANTI_SPOOFING && !(port->flags & PORT_TRANSIT) && !find_source(port->ifindex, eth, p->src))
 		return drop(skb, port->vrf, DROP_SPOOFED);
 	return gateway ? to_gateway(skb, port, eth, p) : route(skb, c, port, eth, p);
 }
