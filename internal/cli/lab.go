@@ -65,7 +65,8 @@ func (t *tool) labUpCommand() *cobra.Command {
 	}
 	labFlags(cmd.Flags(), &o)
 	cmd.Flags().IntVar(&o.Underlay, "underlay", 4, "IP `version` between the nodes: 4 or 6")
-	cmd.Flags().StringVar(&o.VPN, "vpn", lab.VPNEVPN, "`type` of VPN: evpn or ipvpn")
+	cmd.Flags().StringVar(&o.VPN, "vpn", "", "`type` of VPN: evpn or ipvpn (default: evpn, with a scenario ipvpn)")
+	cmd.Flags().StringVar(&o.Scenario, "scenario", "", "`name` of a sample scenario: "+lab.ScenarioNames())
 	cmd.Flags().StringVar(&o.Dataplane, "dataplane", "",
 		"dataplane `driver` of the nodes: linux; for ipvpn ebpf, ovs or linux (default: the first of these)")
 	cmd.Flags().StringVar(&o.Daemon, daemonName, "", "`path` of bagpipe-bgp (default: beside this program, else on PATH)")

@@ -43,3 +43,6 @@ func Place(e Entry) uint32 {
 	}
 	return placeOf[k]
 }
+
+// NumbersOf exports numbersOf.
+var NumbersOf = numbersOf

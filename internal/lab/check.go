@@ -44,7 +44,7 @@ func pingAll(ctx context.Context, checks []Ping, patient bool) []CheckResult {
 				results[i] = check.patient(ctx)
 				return
 			}
-			results[i] = result(check, "1 of 1", check.send(ctx, 1))
+			results[i] = result(check, check.outcome(1), check.try(ctx, 1))
 		})
 	}
 	wg.Wait()
@@ -53,12 +53,32 @@ func pingAll(ctx context.Context, checks []Ping, patient bool) []CheckResult {
 
 func (p Ping) patient(ctx context.Context) CheckResult {
 	start := time.Now()
-	err := poll(ctx, reachTimeout, func() error { return p.send(ctx, 1) })
+	err := poll(ctx, reachTimeout, func() error { return p.try(ctx, 1) })
 	took := time.Since(start)
 	if err == nil {
-		err = p.send(ctx, 3)
+		err = p.try(ctx, 3)
 	}
-	return result(p, fmt.Sprintf("3 of 3, first after %.1f s", took.Seconds()), err)
+	return result(p, fmt.Sprintf("%s, first after %.1f s", p.outcome(3), took.Seconds()), err)
+}
+
+// outcome says that echo requests were answered, or not, as they must be.
+func (p Ping) outcome(count int) string {
+	if p.Fails {
+		return fmt.Sprintf("0 of %d", count)
+	}
+	return fmt.Sprintf("%d of %[1]d", count)
+}
+
+// try sends echo requests and returns an error unless all are answered, or none if so it must be.
+func (p Ping) try(ctx context.Context, count int) error {
+	err := p.send(ctx, count)
+	switch {
+	case !p.Fails || ctx.Err() != nil:
+		return err
+	case err == nil:
+		return fmt.Errorf("%d of %[1]d answered", count)
+	}
+	return nil
 }
 
 // send sends echo requests and returns an error unless all are answered.
@@ -151,7 +171,15 @@ func (p *Plan) verify(ctx context.Context, say *progress) []CheckResult {
 	for _, r := range results {
 		say.say("%s", r)
 	}
-	if countFailed(results) == 0 {
+	if countFailed(results) == 0 && len(p.Crossings) > 0 {
+		say.say("sending through the service machines")
+		crossings := p.crossAll(ctx)
+		for _, r := range crossings {
+			say.say("%s", r)
+		}
+		results = append(results, crossings...)
+	}
+	if countFailed(results) == 0 && len(p.Transfers) > 0 {
 		say.say("sending %d MiB by TCP between the nodes", transferBytes>>20)
 		transfers := p.transferAll(ctx)
 		for _, r := range transfers {

@@ -49,18 +49,20 @@ var dataplanes = map[string][]string{
 	VPNIPVPN: {DataplaneEBPF, DataplaneOVS, DataplaneLinux},
 }
 
-// Options choose a lab. Name, Underlay, VPN and Dataplane are its identity; the
+// Options choose a lab. Name, Underlay, VPN, Dataplane and Scenario are its identity; the
 // others say where things are.
 type Options struct {
 	// Name tells labs apart; it becomes a prefix of all namespaces. It may be empty.
 	Name string `json:"name"`
 	// Underlay is the IP version between the nodes, 4 or 6.
 	Underlay int `json:"underlay"`
-	// VPN is VPNEVPN or VPNIPVPN.
+	// VPN is VPNEVPN, also when it is empty, or VPNIPVPN, which scenarios have.
 	VPN string `json:"vpn"`
 	// Dataplane is the driver of the nodes. When it is empty, a plan has
 	// DataplaneLinux for an E-VPN and DataplaneEBPF for an IP VPN.
 	Dataplane string `json:"dataplane"`
+	// Scenario is the name of one of Scenarios, or empty.
+	Scenario string `json:"scenario,omitempty"`
 	// Daemon is the path of bagpipe-bgp.
 	Daemon string `json:"daemon"`
 	// Self is the path of bagpipe, for the reflector and the transfers.
@@ -79,11 +81,20 @@ func (o Options) Check() error {
 	case o.Underlay != 4 && o.Underlay != 6:
 		return fmt.Errorf("underlay %d: must be 4 or 6", o.Underlay)
 	}
+	s := findScenario(o.Scenario)
+	switch {
+	case o.Scenario != "" && s == nil:
+		return fmt.Errorf("scenario %q: must be one of %s", o.Scenario, ScenarioNames())
+	case s != nil && o.VPN == VPNEVPN:
+		return fmt.Errorf("VPN type %q: must be %s with a scenario", o.VPN, VPNIPVPN)
+	case s != nil && s.redirect && o.Dataplane == DataplaneLinux:
+		return fmt.Errorf("dataplane %q: must be %s or %s with scenario %s, which redirects traffic", o.Dataplane, DataplaneEBPF, DataplaneOVS, s.Name)
+	}
+	o = o.withDefaults()
 	drivers, ok := dataplanes[o.VPN]
 	if !ok {
 		return fmt.Errorf("VPN type %q: must be %s or %s", o.VPN, VPNEVPN, VPNIPVPN)
 	}
-	o = o.withDefaults()
 	if !slices.Contains(drivers, o.Dataplane) {
 		return fmt.Errorf("dataplane %q: must be %s for VPN type %s", o.Dataplane, strings.Join(drivers, " or "), o.VPN)
 	}
@@ -102,6 +113,12 @@ func (o Options) Check() error {
 
 // withDefaults fills in what was left open.
 func (o Options) withDefaults() Options {
+	switch {
+	case o.VPN == "" && o.Scenario != "":
+		o.VPN = VPNIPVPN
+	case o.VPN == "":
+		o.VPN = VPNEVPN
+	}
 	if drivers := dataplanes[o.VPN]; o.Dataplane == "" && len(drivers) > 0 {
 		o.Dataplane = drivers[0]
 	}
@@ -110,7 +127,7 @@ func (o Options) withDefaults() Options {
 
 // same tells whether two sets of options make the same lab.
 func (o Options) same(other Options) bool {
-	return o.Name == other.Name && o.Underlay == other.Underlay && o.VPN == other.VPN && o.Dataplane == other.Dataplane
+	return o.Name == other.Name && o.Underlay == other.Underlay && o.VPN == other.VPN && o.Dataplane == other.Dataplane && o.Scenario == other.Scenario
 }
 
 // title names the lab in messages.

@@ -31,6 +31,11 @@ func (p *Plan) buildNetwork(ctx context.Context) error {
 			return fmt.Errorf("make cable %s -- %s: %w", v.A, v.B, err)
 		}
 	}
+	for _, command := range p.Setup {
+		if err := run(ctx, command); err != nil {
+			return err
+		}
+	}
 	return p.offloads(ctx)
 }
 

@@ -105,7 +105,7 @@ func (p *Plan) addSwitches() {
 			"--", "add-br", bridgeVPN, "--", "set", "bridge", bridgeVPN, "datapath_type=netdev", "fail_mode=secure",
 			"protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15")
 		for _, v := range p.Veths {
-			if v.A.Namespace == n.Namespace {
+			if v.A.Namespace == n.Namespace && v.A.Switch != "" {
 				n.Switch.Plug = append(n.Switch.Plug, "--", "add-port", v.A.Switch, v.A.Name)
 			}
 		}

@@ -42,6 +42,9 @@ type Plan struct {
 	Underlay  []Ping
 	Pings     []Ping
 	Transfers []Transfer
+	Crossings []Crossing
+	// Setup are commands that finish the machines.
+	Setup [][]string
 	// Try are commands that show what the lab does.
 	Try []string
 }
@@ -103,10 +106,17 @@ type Attachment struct {
 type Ping struct {
 	From, To string
 	Address  netip.Addr
+	// Fails is set when there must be no answer.
+	Fails bool
 }
 
 // String names the check.
-func (p Ping) String() string { return fmt.Sprintf("ping %s -> %s %s", p.From, p.To, p.Address) }
+func (p Ping) String() string {
+	if p.Fails {
+		return fmt.Sprintf("no answer to ping %s -> %s %s", p.From, p.To, p.Address)
+	}
+	return fmt.Sprintf("ping %s -> %s %s", p.From, p.To, p.Address)
+}
 
 // Transfer is a check that bytes get from one machine to another by TCP.
 type Transfer struct {
@@ -120,7 +130,7 @@ func (t Transfer) String() string {
 	return fmt.Sprintf("TCP transfer %s -> %s %s, %d MiB", t.From, t.To, t.Address.Addr(), t.Bytes>>20)
 }
 
-// NewPlan works out a lab: two nodes a and b, machines a1, a2 and b1.
+// NewPlan works out a lab: two nodes a and b, and machines a1, a2 and b1 or those of a scenario.
 func NewPlan(o Options) (*Plan, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -130,6 +140,12 @@ func NewPlan(o Options) (*Plan, error) {
 	p.addReflector()
 	for i, name := range []string{"a", "b"} {
 		p.addNode(i, name)
+	}
+	if s := findScenario(o.Scenario); s != nil {
+		s.build(&sketch{Plan: p})
+		p.unplugEVPN()
+		p.addSwitches()
+		return p, nil
 	}
 	machines := []machine{
 		{name: "a1", node: 0, number: 11}, {name: "a2", node: 0, number: 12}, {name: "b1", node: 1, number: 21},

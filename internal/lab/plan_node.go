@@ -49,11 +49,16 @@ func (p *Plan) nodeConfig(n Node, number int) string {
 	line("port = 8082")
 	for _, vpn := range []string{VPNEVPN, VPNIPVPN} {
 		line("\n[DATAPLANE_DRIVER_%s]", strings.ToUpper(vpn))
-		if vpn != p.Options.VPN {
+		switch {
+		case vpn == p.Options.VPN:
+			line("dataplane_driver = %s", p.Options.Dataplane)
+		case p.Options.Scenario != "":
+			line("dataplane_driver = %s", DataplaneLinux)
+			continue
+		default:
 			line("dataplane_driver = dummy")
 			continue
 		}
-		line("dataplane_driver = %s", p.Options.Dataplane)
 		for _, option := range p.driverOptions() {
 			line("%s", option)
 		}
@@ -71,7 +76,7 @@ func (p *Plan) driverOptions() []string {
 	if p.Options.VPN != VPNIPVPN {
 		return nil
 	}
-	return slices.Clone(map[string][]string{
+	options := slices.Clone(map[string][]string{
 		DataplaneOVS: {
 			"ovs_bridge = " + bridgeVPN,
 			"mpls_interface = *gre*",
@@ -80,4 +85,8 @@ func (p *Plan) driverOptions() []string {
 			"arp_responder = true",
 		},
 	}[p.Options.Dataplane])
+	if p.Options.Dataplane == DataplaneOVS && p.Options.Scenario != "" {
+		options = append(options, "proxy_arp = true")
+	}
+	return options
 }

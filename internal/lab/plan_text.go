@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +43,12 @@ func (p *Plan) String() string {
 			line("check %s", c)
 		}
 	}
+	for _, command := range p.Setup {
+		line("setup %s", strings.Join(command, " "))
+	}
+	for _, c := range p.Crossings {
+		line("check %s, %d flows", c, c.Runs)
+	}
 	for _, c := range p.Transfers {
 		line("check %s", c)
 	}
@@ -54,7 +61,11 @@ func (p *Plan) String() string {
 // String shows what is attached as text.
 func (a Attachment) String() string {
 	r := a.Request
-	text := fmt.Sprintf("%s %s %s to %s %s", r.LocalPort.LinuxIF, r.MACAddress, r.IPAddress, r.VPNType, r.VPNInstanceID)
+	port := r.LocalPort.LinuxIF
+	if r.LocalPort.EVPN != nil {
+		port = "E-VPN " + r.LocalPort.EVPN.ID
+	}
+	text := fmt.Sprintf("%s %s %s to %s %s", port, r.MACAddress, r.IPAddress, r.VPNType, r.VPNInstanceID)
 	if r.LocalPort.OVS != nil {
 		text += ", plugged as " + r.LocalPort.OVS.PortName
 	}
@@ -64,7 +75,23 @@ func (a Attachment) String() string {
 	if r.VNI != 0 {
 		text += fmt.Sprintf(", VNI %d", r.VNI)
 	}
-	return text + fmt.Sprintf(", %v", r.ImportRT)
+	if r.AdvertiseSubnet {
+		text += ", whole subnet"
+	}
+	if r.LBConsistentHashOrder != 0 {
+		text += fmt.Sprintf(", hash order %d", r.LBConsistentHashOrder)
+	}
+	text += fmt.Sprintf(", %v", r.ImportRT)
+	if !slices.Equal(r.ImportRT, r.ExportRT) {
+		text += fmt.Sprintf(" exports %v", r.ExportRT)
+	}
+	if v := r.Readvertise; v != nil {
+		text += fmt.Sprintf(", re-advertise %v to %v", v.FromRT, v.ToRT)
+	}
+	if v := r.AttractTraffic; v != nil {
+		text += fmt.Sprintf(", attract to %v %+v", v.RedirectRTs, v.Classifier)
+	}
+	return text
 }
 
 // String shows the end as text.

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 const transferTimeout = 30 * time.Second
 
 // Receive listens on an address, writes a line "listening", takes one
-// connection and writes the digest of what came. It is the far end of Send, run
-// inside a machine of the lab.
+// connection, sends as much back as came, and writes the digest of what came. It is the far
+// end of Send, run inside a machine of the lab.
 func Receive(ctx context.Context, w io.Writer, address netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
@@ -41,12 +42,16 @@ func Receive(ctx context.Context, w io.Writer, address netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
+	if _, err := io.Copy(conn, io.LimitReader(&pattern{}, n)); err != nil {
+		return fmt.Errorf("send back: %w", err)
+	}
 	_, err = fmt.Fprintln(w, digest(n, hash.Sum(nil)))
 	return err
 }
 
-// Send connects to an address, sends bytes of a known pattern and writes their digest.
-func Send(ctx context.Context, w io.Writer, address netip.AddrPort, bytes int64) error {
+// Send connects to an address, sends bytes of a known pattern, reads the same back and
+// writes their digest.
+func Send(ctx context.Context, w io.Writer, address netip.AddrPort, size int64) error {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
@@ -56,12 +61,16 @@ func Send(ctx context.Context, w io.Writer, address netip.AddrPort, bytes int64)
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(transferTimeout))
 	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(conn, hash), io.LimitReader(&pattern{}, bytes))
+	n, err := io.Copy(io.MultiWriter(conn, hash), io.LimitReader(&pattern{}, size))
 	if err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if err := conn.Close(); err != nil {
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		return fmt.Errorf("send: %w", err)
+	}
+	back := sha256.New()
+	if got, err := io.Copy(back, conn); err != nil || got != n || !bytes.Equal(back.Sum(nil), hash.Sum(nil)) {
+		return fmt.Errorf("%d octets came back, and not the %d sent: %w", got, n, err)
 	}
 	_, err = fmt.Fprintln(w, digest(n, hash.Sum(nil)))
 	return err

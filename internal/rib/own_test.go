@@ -51,7 +51,7 @@ func TestVRFHasItsOwnRoutes(t *testing.T) {
 			want: map[string][]string{key: {"192.0.2.1"}}, other: map[string][]string{key: {"192.0.2.1"}},
 		},
 		{name: "the same again", do: func() { w.put(1, own, via(pe1, 100)) }},
-		{name: "imports gone", do: func() { table.SetImports(nil) }},
+		{name: "imports gone", do: func() { table.SetImports(nil) }, want: map[string][]string{key: {"192.0.2.1"}}},
 		{
 			name: "equal route of a peer loses", do: func() { table.SetImports(onlyRT1); w.put(0, theirs, via(pe2, 100)) },
 			want: map[string][]string{key: {"192.0.2.1"}}, other: map[string][]string{key: {"192.0.2.1", "192.0.2.2"}}, received: 1,
@@ -106,6 +106,40 @@ func TestVRFHasItsOwnRoutes(t *testing.T) {
 		closed.Close()
 	}
 	w.checkEmpty(t, table, other, evi)
+}
+
+// A VRF's own route to a subnet gives way to another's unless the VRF imports it, and so it
+// is also when imports change.
+func TestOwnSubnetYields(t *testing.T) {
+	t.Parallel()
+	w, table := ownVRF(t, true)
+	key := "prefix " + netA.String()
+	own, theirs := wire.Route{NLRI: wire.VPNRoute(rd(1, 1), netA), Label: wire.LabelField(18)}, wire.Route{NLRI: wire.VPNRoute(rd(0, 1), netA), Label: wire.LabelField(16)}
+	host := netip.MustParsePrefix("203.0.113.1/32")
+	other := func(n byte, l wire.LocalAttrs) wire.LocalAttrs { l.RTs = []wire.RT{rt(n)}; return l }
+	table.SetImports(onlyRT1)
+	w.put(1, own, other(2, via(pe1, 100)))
+	want := func(step string, hops ...string) {
+		t.Helper()
+		if diff := gocmp.Diff(map[string][]string{key: hops}, best(table)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step, diff)
+		}
+	}
+	want("alone", "192.0.2.1")
+	w.put(0, theirs, via(pe2, 100))
+	want("a peer's", "192.0.2.2")
+	table.SetImports([]wire.RT{rt(1), rt(2)})
+	want("imported itself", "192.0.2.1")
+	table.SetImports(onlyRT1)
+	want("no longer", "192.0.2.2")
+	w.put(1, own, other(2, via(pe1, 101)))
+	want("preferred", "192.0.2.1")
+	w.put(1, own, other(2, via(pe1, 100)))
+	best(table)
+	key = "prefix " + host.String()
+	w.put(0, wire.Route{NLRI: wire.VPNRoute(rd(0, 1), host), Label: wire.LabelField(16)}, via(pe2, 100))
+	w.put(1, wire.Route{NLRI: wire.VPNRoute(rd(1, 1), host), Label: wire.LabelField(18)}, other(2, via(pe1, 100)))
+	want("an endpoint itself never does", "192.0.2.1")
 }
 
 // The id of a source that ended is another's: its routes are not own ones of the

@@ -21,8 +21,11 @@ type Path struct {
 	Stale  Staleness
 	// Apart is as in Batch.AnnounceApart.
 	Apart bool
-	// Own is set for the VRF's own route, in its table.
-	Own bool
+	// Own is set for the VRF's own route, in its table. Yields is set with it when the route is to a
+	// subnet behind an endpoint and the VRF does not import it: others are told of it, and here it is used
+	// only where nobody else has the prefix. A hop of a service chain that says where one side is has it
+	// on the other side.
+	Own, Yields bool
 }
 
 // lastResort tells whether a path is to be used only where there is no other
@@ -100,7 +103,9 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 	t.chosen = t.chosen[:0]
 	t.links.each(e.head, func(pos uint32) {
 		c := candidate{pos: pos, path: t.rib.path(pos)}
-		c.path.Own = t.owns(pos)
+		if t.owns(pos) {
+			c.path.Own, c.path.Yields = true, t.yields(&c.path)
+		}
 		if t.Usable == nil || t.Usable(c.path.Route, c.path.Attrs) {
 			t.keep(key, c)
 		}
@@ -136,7 +141,7 @@ func (t *Table) keep(key EntryKey, c candidate) {
 
 // prefer returns a positive number when a is better than b, 0 when equal. After
 // long-lived stale paths, LOCAL_PREF comes first, as in the original; then what is
-// local; for prefixes then VPN before EVPN type 5 routes, which are not mixed; for MACs
+// local, unless it yields; for prefixes then VPN before EVPN type 5 routes, which are not mixed; for MACs
 // the sticky flag and the mobility sequence number (RFC 7432 §15).
 func prefer(key EntryKey, pa, pb *Path) int {
 	if last := pa.lastResort(); last != pb.lastResort() {
@@ -149,11 +154,8 @@ func prefer(key EntryKey, pa, pb *Path) int {
 	if d := cmp.Compare(a.LocalPref, b.LocalPref); d != 0 {
 		return d
 	}
-	if pa.Own != pb.Own {
-		if pa.Own {
-			return 1
-		}
-		return -1
+	if d := cmp.Compare(ownRank(pa), ownRank(pb)); d != 0 {
+		return d
 	}
 	if key.Kind == EntryPrefix {
 		return cmp.Compare(kindRank(pa.NLRI.Kind), kindRank(pb.NLRI.Kind))
@@ -168,6 +170,16 @@ func prefer(key EntryKey, pa, pb *Path) int {
 		return -1
 	}
 	return cmp.Compare(a.MobilitySeq, b.MobilitySeq)
+}
+
+func ownRank(p *Path) int {
+	switch {
+	case p.Yields:
+		return 0
+	case p.Own:
+		return 2
+	}
+	return 1
 }
 
 func kindRank(k wire.Kind) int {
@@ -221,6 +233,12 @@ func compareStable(a, b candidate) int {
 // owns tells whether the route at a position is the VRF's own.
 func (t *Table) owns(pos uint32) bool {
 	return t.Own && t.rib.paths.Key(pos).source == t.source
+}
+
+// yields tells whether an own route gives way to those of others (Path.Yields).
+func (t *Table) yields(p *Path) bool {
+	prefix := p.NLRI.Prefix()
+	return prefix.IsValid() && !prefix.IsSingleIP() && !slices.ContainsFunc(p.Attrs.RTs, t.importsRT)
 }
 
 // path returns the route at a position.

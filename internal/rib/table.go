@@ -297,6 +297,7 @@ func (t *Table) addImport(rt wire.RT) {
 	}
 	tg.tables = append(tg.tables, t)
 	for set := range tg.sets {
+		t.touchOwn(set)
 		if slices.Contains(set.tables, t) {
 			continue
 		}
@@ -315,6 +316,7 @@ func (t *Table) dropImport(rt wire.RT) {
 	tg.tables = slices.DeleteFunc(tg.tables, func(o *Table) bool { return o == t })
 	r.imports++
 	for set := range tg.sets {
+		t.touchOwn(set)
 		if slices.ContainsFunc(set.RTs, t.importsRT) {
 			continue
 		}
@@ -375,6 +377,21 @@ func (t *Table) touch(n wire.NLRI, set *Set) {
 	for _, k := range t.keys {
 		if at, ok := t.entries.Find(k); ok {
 			t.mark(at)
+		}
+	}
+}
+
+// touchOwn marks the entries of own paths with a set: whether they are imported has changed
+// (Path.Yields).
+func (t *Table) touchOwn(set *Set) {
+	if !t.Own {
+		return
+	}
+	for at := set.paths; at != 0; {
+		pos := at - 1
+		at = t.rib.paths.At(pos).next
+		if k := t.rib.paths.Key(pos); k.source == t.source {
+			t.touch(k.nlri, set)
 		}
 	}
 }

@@ -115,6 +115,9 @@ func (w *world) candidates(wt *worldTable) (usables, received map[string][]Path)
 			continue
 		}
 		path := Path{Route: p.route, Attrs: p.attrs, Source: w.name(k.source), Own: own}
+		if prefix := k.nlri.Prefix(); own && prefix.IsValid() && prefix.Bits() < prefix.Addr().BitLen() {
+			path.Yields = !slices.ContainsFunc(p.attrs.RTs, func(rt wire.RT) bool { return slices.Contains(wt.imports, rt) })
+		}
 		for _, key := range modelKeys(wt.View, k.nlri, p.attrs) {
 			if !own {
 				received[key] = append(received[key], path)
@@ -133,14 +136,18 @@ func modelBest(wt *worldTable, key string, paths []Path) []Path {
 	host := strings.HasPrefix(key, "mac ") || strings.HasPrefix(key, "ip ")
 	rank := func(p Path) [3]uint64 {
 		r := [3]uint64{uint64(p.Attrs.LocalPref)}
+		r[1] = 1
 		if p.Own {
-			r[1] = 1
+			r[1] = 2
+		}
+		if p.Yields {
+			r[1] = 0
 		}
 		if p.NLRI.Kind == wire.KindVPNv4 || p.NLRI.Kind == wire.KindVPNv6 {
 			r[2] = 1
 		}
 		if host {
-			r[2] = uint64(p.Attrs.MobilitySeq)
+			r[1], r[2] = 0, uint64(p.Attrs.MobilitySeq)
 			if p.Attrs.Sticky {
 				r[1] = 1
 			}

@@ -84,7 +84,7 @@ func (h *handle) endpointOf(e *dataplane.Entry, del bool) (k endpointKey, v endp
 	switch {
 	case e.Label < minLabel || e.Label > maxLabel:
 		return k, v, fmt.Errorf("label %d is not valid: want %d to %d", e.Label, minLabel, maxLabel)
-	case !isPlain(e.IP):
+	case !isPlain(e.IP) && (e.Prefix.Bits() != 0 || e.Prefix.Addr() != e.IP): // all that there is may be behind an endpoint
 		return k, v, fmt.Errorf("IP address %q is not valid: want one of an endpoint", e.IP)
 	}
 	k = endpointKey{VRF: h.vrf, Label: e.Label, Addr: e.IP.As16()}

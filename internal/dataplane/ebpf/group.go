@@ -3,10 +3,7 @@
 package ebpf
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 
@@ -50,89 +47,23 @@ func (v *hopValue) nextHop() dataplane.NextHop {
 	return n
 }
 
-// groupOf makes the group of a prefix.
-func groupOf(p netip.Prefix, hops []hopValue) *groupValue {
+// groupOf makes the group of a prefix: next hops, as they are and as the kernel has them.
+func groupOf(p netip.Prefix, list []dataplane.NextHop, hops []hopValue) *groupValue {
 	g := &groupValue{Count: uint32(len(hops))}
 	g.Addr, g.Bits = prefix16(p)
 	copy(g.Hop[:], hops)
-	fill(&g.Slot, hops)
+	dataplane.Spread(list, g.Slot[:])
 	return g
 }
 
-// fill gives each slot to the hop that has the highest weight for it (rendezvous
-// hashing), so that a hop that goes moves only the flows that it had.
-//
-// The weights come from a number that each hop gets. When a route gives an order, the
-// numbers are the orders, and a hop whose order is taken gets the least number that is
-// free: so nodes with equal lists of orders choose equally, whatever the labels are, and
-// both directions of a service chain meet the same instance. When none does, the number
-// is a hash of address and label, which are the same on all nodes too.
-func fill(table *[slots]uint8, hops []hopValue) {
-	numbers := numbersOf(hops)
-	for s := range table {
-		best, most := 0, uint32(0)
-		for i, n := range numbers {
-			if w := weight(n, uint32(s)); i == 0 || w > most || w == most && n < numbers[best] {
-				best, most = i, w
-			}
-		}
-		table[s] = uint8(best)
-	}
-}
-
-func numbersOf(hops []hopValue) []uint64 {
-	out := make([]uint64, len(hops))
-	if !slices.ContainsFunc(hops, func(h hopValue) bool { return h.Order != 0 }) {
-		for i := range hops {
-			f := fnv.New64a()
-			_, _ = fmt.Fprintf(f, "%x/%d", hops[i].Remote, hops[i].Label)
-			out[i] = f.Sum64()
-		}
-		return out
-	}
-	sorted := make([]int, len(hops))
-	for i := range sorted {
-		sorted[i] = i
-	}
-	slices.SortFunc(sorted, func(a, b int) int {
-		x, y := &hops[a], &hops[b]
-		return cmp.Or(cmp.Compare(x.Order, y.Order), bytes.Compare(x.Remote[:], y.Remote[:]), cmp.Compare(x.Label, y.Label))
-	})
-	taken := map[uint64]bool{}
-	var late []int
-	for _, i := range sorted {
-		if n := uint64(hops[i].Order); !taken[n] {
-			out[i], taken[n] = n, true
-		} else {
-			late = append(late, i)
-		}
-	}
-	free := uint64(0)
-	for _, i := range late {
-		for taken[free] {
-			free++
-		}
-		out[i], taken[free] = free, true
-	}
-	return out
-}
-
-// weight mixes a hop's number with a slot (the finalizer of splitmix64).
-func weight(n uint64, slot uint32) uint32 {
-	x := n*0x9e3779b97f4a7c15 + uint64(slot)*0xd1b54a32d192ed03 + 1
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return uint32((x ^ x>>31) >> 16)
-}
-
 // setGroup writes the group of a prefix and returns its number.
-func (h *handle) setGroup(p netip.Prefix, hops []hopValue) (uint32, error) {
+func (h *handle) setGroup(p netip.Prefix, list []dataplane.NextHop, hops []hopValue) (uint32, error) {
 	id, had := h.groups[p]
 	if !had {
 		id = h.freeGroup()
 	}
 	k := groupKey{VRF: h.vrf, ID: id}
-	if err := put("routes with several next hops", h.d.maps.Groups, &k, groupOf(p, hops)); err != nil {
+	if err := put("routes with several next hops", h.d.maps.Groups, &k, groupOf(p, list, hops)); err != nil {
 		return 0, err
 	}
 	h.groups[p], h.lastGroup = id, id

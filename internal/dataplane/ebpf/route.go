@@ -78,7 +78,7 @@ func (h *handle) routeOf(p netip.Prefix, list []dataplane.NextHop) (v routeValue
 			return v, err
 		}
 	}
-	v.Group, err = h.setGroup(p, hops)
+	v.Group, err = h.setGroup(p, list, hops)
 	return v, err
 }
 

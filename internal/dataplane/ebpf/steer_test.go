@@ -311,3 +311,60 @@ func TestFallback(t *testing.T) {
 		}
 	}
 }
+
+// Of flows to n instances of a service, when one goes only those move that it had, about 1/n, and
+// both directions of a flow meet the same instance.
+func TestFlowsThatMove(t *testing.T) {
+	b, h := newSteering(t, 1)
+	const instances, flows = 5, 2000
+	var hops []dataplane.NextHop
+	for i := range uint32(instances) {
+		hops = append(hops, dataplane.NextHop{Addr: netip.MustParseAddr("192.0.2.1"), Label: 100 + i, Order: i})
+		b.put(t, b.m.Labels, &labelKey{Label: 100 + i}, &targetValue{VRF: 1, Index: 1, MAC: [6]byte{2, 0, 0, 0, 1, byte(i)}})
+	}
+	h.d.cfg = Config{LocalAddr: netip.MustParseAddr("192.0.2.1"), Encaps: allEncaps, MaxRoutes: 10}
+	h.groups = map[netip.Prefix]uint32{}
+	var err error
+	if h.routes4, err = h.table(b.m.Routes4, 4); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.routes4.Close() }()
+	instanceOf := func(hops []dataplane.NextHop, back bool) (out [flows]byte) {
+		p := netip.MustParsePrefix("10.0.0.0/8")
+		v, err := h.routeOf(p, hops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := key4Of(p)
+		b.put(t, h.routes4, &k, &v)
+		for i := range out {
+			f := flowPacket{src: netip.MustParseAddr("10.1.1.1"), dst: netip.MustParseAddr("10.2.2.2"), protocol: 6, sport: uint16(1024 + i), dport: 80}
+			if back {
+				f.src, f.dst, f.sport, f.dport = f.dst, f.src, f.dport, f.sport
+			}
+			code, frame := run(t, b.p.port, f.frame())
+			if code != redirected || frame[4] != 1 {
+				t.Fatalf("flow %d: action %d, frame %x", i, code, frame[:14])
+			}
+			out[i] = frame[5]
+		}
+		return out
+	}
+	all, back, left := instanceOf(hops, false), instanceOf(hops, true), instanceOf(hops[:instances-1], false)
+	if all != back {
+		t.Error("the two directions of flows meet different instances")
+	}
+	moved, had := 0, 0
+	for i := range all {
+		if all[i] == instances-1 {
+			had++
+		}
+		if all[i] != left[i] {
+			moved++
+		}
+	}
+	t.Logf("%d of %d flows moved when one of %d instances went", moved, flows, instances)
+	if moved != had || moved < flows/instances*2/3 || moved > flows/instances*4/3 {
+		t.Errorf("%d of %d flows moved, %d were of the instance that went: want about %d", moved, flows, had, flows/instances)
+	}
+}

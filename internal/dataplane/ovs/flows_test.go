@@ -98,12 +98,12 @@ func TestFlows(t *testing.T) {
 			name: "prefixes",
 			entries: []dataplane.Entry{
 				route4("198.51.100.9/32", nh(9, 0)), route4("0.0.0.0/0", nh(9, 0)), route4("203.0.113.0/24", nh(1, 0)), route4("2001:db8::/32", nh(9, 3)),
-				route4("192.0.2.128/25", nh(9, 5), nh(8, 5), nh(7, 0)),
+				route4("192.0.2.128/25", nh(9, 0), nh(8, 0), nh(7, 0)),
 			},
 			want: "group_id=1107296257,type=select,selection_method=dp_hash," +
 				"bucket=bucket_id:0,actions=dec_ttl,push_mpls:0x8847,set_field:77->mpls_label,set_field:192.0.2.7->tun_dst,output:1," +
-				"bucket=bucket_id:1,actions=dec_ttl,push_mpls:0x8847,set_field:79->mpls_label,set_field:192.0.2.9->tun_dst,output:1," +
-				"bucket=bucket_id:5,actions=dec_ttl,push_mpls:0x8847,set_field:78->mpls_label,set_field:192.0.2.8->tun_dst,output:1\n" +
+				"bucket=bucket_id:1,actions=dec_ttl,push_mpls:0x8847,set_field:78->mpls_label,set_field:192.0.2.8->tun_dst,output:1," +
+				"bucket=bucket_id:2,actions=dec_ttl,push_mpls:0x8847,set_field:79->mpls_label,set_field:192.0.2.9->tun_dst,output:1\n" +
 				"table=2, priority=36736,ip,reg0=0x1 actions=dec_ttl,push_mpls:0x8847,set_field:79->mpls_label,set_field:192.0.2.9->tun_dst,output:1\n" +
 				"table=2, priority=36760,ip,reg0=0x1,nw_dst=203.0.113.0/24 actions=dec_ttl,set_field:0x47->reg1,resubmit(,1)\n" +
 				"table=2, priority=36761,ip,reg0=0x1,nw_dst=192.0.2.128/25 actions=group:1107296257\n" +

@@ -24,6 +24,10 @@ func (v *vrf) fallbackFlows() []of.Flow {
 	return []of.Flow{v.flow(v.table, prioFallback, a, v.inVRF())}
 }
 
+// symmetric in a group's parameter has the datapath hash both directions of a flow alike, so
+// that both meet the same instance of a service (OVS_HASH_ALG_SYM_L4).
+const symmetric = 1 << 32
+
 func prefixPriority(p netip.Prefix) uint16 { return uint16(prioFixed - 128 + p.Bits()) }
 
 // prefixKey returns the flow of a prefix without its actions.
@@ -32,8 +36,38 @@ func (v *vrf) prefixKey(p netip.Prefix) of.Flow {
 	return v.flow(v.table, prefixPriority(p), "", v.inVRF(), f.is(), of.In(f.dst, p))
 }
 
+// orderedSlots is how many buckets a group has whose next hops have orders.
+const orderedSlots = 64
+
 // buckets returns what each next hop of a prefix does, without those whose MAC is not known.
+//
+// The switch takes a bucket by a hash modulo their number, so that with one more nearly all
+// flows would move. When routes give an order, which says that it matters, the buckets are
+// always as many, and shared among the hops so that only some change theirs.
 func (v *vrf) buckets(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket) {
+	if len(hops) == 1 || !dataplane.Ordered(hops) {
+		return v.bucketOfEach(p, hops)
+	}
+	var known []dataplane.NextHop
+	var acts []of.Actions
+	for i := range hops {
+		if b := v.bucketOfEach(p, hops[i:i+1]); len(b) > 0 {
+			known, acts = append(known, hops[i]), append(acts, b[0].Actions)
+		}
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	var slots [orderedSlots]uint8
+	dataplane.Spread(known, slots[:])
+	for id, i := range slots {
+		out = append(out, of.Bucket{ID: uint32(id), Actions: acts[i]})
+	}
+	return out
+}
+
+// bucketOfEach returns a bucket for each next hop.
+func (v *vrf) bucketOfEach(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket) {
 	onLink := v.onLink.IsValid() && v.onLink.Bits() <= p.Bits() && v.onLink.Contains(p.Addr())
 	sorted, ids := orderHops(hops)
 	for i := range sorted {
@@ -65,5 +99,9 @@ func (v *vrf) prefixFlow(p netip.Prefix, r route) (of.Flow, of.Group, error) {
 		return f, of.Group{}, nil
 	}
 	f.Actions = of.Actions("").Note(note).Group(r.group)
-	return f, of.Group{ID: r.group, Method: v.method, Param: v.param, Fields: v.fields, Buckets: buckets}, nil
+	g := of.Group{ID: r.group, Method: v.method, Param: v.param, Fields: v.fields, Buckets: buckets}
+	if dataplane.Ordered(r.hops) && g.Method == "dp_hash" && g.Param>>32 == 0 {
+		g.Param |= symmetric
+	}
+	return f, g, nil
 }

@@ -83,9 +83,18 @@ static __always_inline int find_way(struct __sk_buff *skb, const struct config *
 	return 0;
 }
 
+/* Makes a packet one of the family that its Ethernet header has. Taking off a VLAN tag does
+ * that, and nothing else of it stays. */
+static __always_inline long read_type(struct __sk_buff *skb)
+{
+	return bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), 1) ?: bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), 1) ?:
+	       bpf_skb_vlan_pop(skb) ?: bpf_skb_vlan_pop(skb);
+}
+
 static __always_inline long make_room(struct __sk_buff *skb, __u32 v6, const struct packet *p, const struct way *w)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+	__be16 type;
 	long err;
 
 	flags |= v6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
@@ -95,9 +104,13 @@ static __always_inline long make_room(struct __sk_buff *skb, __u32 v6, const str
 	err = bpf_skb_adjust_room(skb, w->room, BPF_ADJ_ROOM_MAC, flags);
 	/* A packet that came to this host in a tunnel, and that a namespace here sends on, keeps
 	 * the mark of it. The tunnel's offsets still hold, so that those need not be set. */
-	if (err == -114 /* EALREADY */ && !v6 == !p->v6)
-		err = bpf_skb_adjust_room(skb, w->room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
-	return err;
+	if (err != -114 /* EALREADY */)
+		return err;
+	err = bpf_skb_adjust_room(skb, w->room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	if (err || !v6 == !p->v6)
+		return err;
+	type = v6 ? IP6 : IP4;
+	return bpf_skb_store_bytes(skb, 12, &type, 2, 0) ?: read_type(skb);
 }
 
 static __always_inline long store_outer(struct __sk_buff *skb, const struct config *c, const struct packet *p,
