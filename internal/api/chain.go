@@ -119,9 +119,15 @@ func (b *body) classifier() (f wire.Flow) {
 		if _, given := o.members["protocol"]; given {
 			f.Protocols = o.protocol()
 		}
+		if f.Protocols != nil && (f.SourcePorts != nil || f.DestinationPorts != nil) && !slices.Contains(portProtocols, f.Protocols[0].First) {
+			o.fail("protocol: %s has no ports: want tcp, udp or sctp with sourcePort or destinationPort", o.members["protocol"])
+		}
 	})
 	return f
 }
+
+// portProtocols are those whose packets have ports.
+var portProtocols = []uint16{6, 17, 132}
 
 // ports reads a port or a range "first:last"; nil when absent.
 func (b *body) ports(name string) []wire.Range {

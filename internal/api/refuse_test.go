@@ -181,6 +181,7 @@ func TestAttachRefusesChains(t *testing.T) {
 		{"protocol unknown", class("protocol", "tpc"), "protocol"},
 		{"protocol too big", class("protocol", 256), "protocol"},
 		{"protocol empty", class("protocol", ""), "protocol"},
+		{"ports of ICMP", v.with("attract_traffic", full.with("classifier", members{"protocol": "icmp", "destinationPort": 80})), "protocol"},
 		{"source prefix", class("sourcePrefix", "10.0.0.0/64"), "sourcePrefix"},
 		{"destination prefix", class("destinationPrefix", "x"), "destinationPrefix"},
 		{"mixed IP versions", class("sourcePrefix", "2001:db8::/32"), "sourcePrefix"},

@@ -3,8 +3,6 @@
 package dataplane
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -19,11 +17,10 @@ func Ordered(hops []NextHop) bool {
 // hashing), as an index: so that a hop that goes moves only the flows that it had. There are
 // at most 256 hops.
 //
-// The weights come from a number that each hop gets. When a route gives an order, the
-// numbers are the orders, and a hop whose order is taken gets the least number that is
-// free: so nodes with equal lists of orders choose equally, whatever the labels are, and
-// both directions of a service chain meet the same instance. When none does, the number
-// is a hash of address and label, which are the same on all nodes too.
+// The weights come from a number that each hop gets: its order, where a route gives orders and no
+// other hop has the same, and else a hash of address and label, which are the same on all
+// nodes. So nodes with equal lists of orders choose equally, whatever the labels are, and both
+// directions of a service chain meet the same instance.
 func Spread(hops []NextHop, slots []uint8) {
 	numbers := numbersOf(hops)
 	for s := range slots {
@@ -39,37 +36,18 @@ func Spread(hops []NextHop, slots []uint8) {
 
 func numbersOf(hops []NextHop) []uint64 {
 	out := make([]uint64, len(hops))
-	if !Ordered(hops) {
-		for i := range hops {
-			f := fnv.New64a()
-			_, _ = fmt.Fprintf(f, "%x/%d", hops[i].Addr.As16(), hops[i].Label)
-			out[i] = f.Sum64()
-		}
-		return out
+	ordered, have := Ordered(hops), map[uint32]int{}
+	for i := range hops {
+		have[hops[i].Order]++
 	}
-	sorted := make([]int, len(hops))
-	for i := range sorted {
-		sorted[i] = i
-	}
-	slices.SortFunc(sorted, func(a, b int) int {
-		x, y := hops[a].Addr.As16(), hops[b].Addr.As16()
-		return cmp.Or(cmp.Compare(hops[a].Order, hops[b].Order), bytes.Compare(x[:], y[:]), cmp.Compare(hops[a].Label, hops[b].Label))
-	})
-	taken := map[uint64]bool{}
-	var late []int
-	for _, i := range sorted {
-		if n := uint64(hops[i].Order); !taken[n] {
-			out[i], taken[n] = n, true
-		} else {
-			late = append(late, i)
+	for i := range hops {
+		if ordered && have[hops[i].Order] == 1 {
+			out[i] = uint64(hops[i].Order)
+			continue
 		}
-	}
-	free := uint64(0)
-	for _, i := range late {
-		for taken[free] {
-			free++
-		}
-		out[i], taken[free] = free, true
+		f := fnv.New64a()
+		_, _ = fmt.Fprintf(f, "%x/%d", hops[i].Addr.As16(), hops[i].Label)
+		out[i] = f.Sum64()
 	}
 	return out
 }

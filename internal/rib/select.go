@@ -28,9 +28,9 @@ type Path struct {
 	Own, Yields bool
 }
 
-// lastResort tells whether a path is to be used only where there is no other
+// LastResort tells whether a path is to be used only where there is no other
 // (RFC 9494 §4.3): we or the peer keep it for a neighbour that is long gone.
-func (p *Path) lastResort() bool { return p.Stale == LongLivedStale || p.Attrs.LLGRStale }
+func (p *Path) LastResort() bool { return p.Stale == LongLivedStale || p.Attrs.LLGRStale }
 
 // Selection is the outcome for one entry: its best paths now, none when there
 // is nothing to use.
@@ -98,7 +98,8 @@ func (t *Table) RefreshAll() {
 }
 
 // best appends the best paths of an entry: those that prefer puts first, all of
-// them with ECMP, else one.
+// them with ECMP, else one. Of a flow it is all of them, the best first: some may not be of
+// use to the instance.
 func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 	t.chosen = t.chosen[:0]
 	t.links.each(e.head, func(pos uint32) {
@@ -115,8 +116,15 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 		return out
 	case len(t.chosen) == 1:
 		return append(out, t.chosen[0].path)
-	case t.All || t.ECMP && key.Kind == EntryPrefix:
-		slices.SortFunc(t.chosen, compareStable)
+	case t.All || key.Kind == EntryFlow || t.ECMP && key.Kind == EntryPrefix:
+		slices.SortFunc(t.chosen, func(a, b candidate) int {
+			if key.Kind == EntryFlow {
+				if d := prefer(key, &b.path, &a.path); d != 0 {
+					return d
+				}
+			}
+			return compareStable(a, b)
+		})
 		for _, c := range t.chosen {
 			out = append(out, c.path)
 		}
@@ -128,7 +136,7 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 // keep adds a candidate unless it is worse than those kept, and drops those
 // that are worse than it.
 func (t *Table) keep(key EntryKey, c candidate) {
-	if len(t.chosen) > 0 && !t.All {
+	if len(t.chosen) > 0 && !t.All && key.Kind != EntryFlow {
 		switch d := prefer(key, &c.path, &t.chosen[0].path); {
 		case d < 0:
 			return
@@ -144,7 +152,7 @@ func (t *Table) keep(key EntryKey, c candidate) {
 // local, unless it yields; for prefixes then VPN before EVPN type 5 routes, which are not mixed; for MACs
 // the sticky flag and the mobility sequence number (RFC 7432 §15).
 func prefer(key EntryKey, pa, pb *Path) int {
-	if last := pa.lastResort(); last != pb.lastResort() {
+	if last := pa.LastResort(); last != pb.LastResort() {
 		if last {
 			return -1
 		}
@@ -190,10 +198,10 @@ func kindRank(k wire.Kind) int {
 }
 
 // one breaks the tie among equal paths. For MACs the lowest next hop wins, on
-// every node alike (RFC 7432 §15), and for flows the lowest RD; elsewhere a salted hash
-// spreads tables over the candidates.
+// every node alike (RFC 7432 §15); elsewhere a salted hash spreads tables over the
+// candidates.
 func (t *Table) one(key EntryKey) candidate {
-	if key.Kind != EntryPrefix && key.Kind != EntryFlood {
+	if key.Kind == EntryMAC || key.Kind == EntryIP {
 		return slices.MinFunc(t.chosen, compareStable)
 	}
 	return slices.MinFunc(t.chosen, func(a, b candidate) int {

@@ -156,8 +156,11 @@ func modelBest(wt *worldTable, key string, paths []Path) []Path {
 	}
 	better := func(a, b Path) int { x, y := rank(a), rank(b); return -slices.Compare(x[:], y[:]) }
 	top := slices.MinFunc(paths, better)
-	paths = slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return !wt.All && rank(p) != rank(top) })
+	paths = slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return !wt.All && !strings.HasPrefix(key, "flow ") && rank(p) != rank(top) })
 	slices.SortFunc(paths, func(a, b Path) int {
+		if d := better(a, b); d != 0 && strings.HasPrefix(key, "flow ") {
+			return d
+		}
 		order := func(x, y netip.Addr) int { return x.Compare(y) }
 		return cmp.Or(order(a.Attrs.NextHop, b.Attrs.NextHop), slices.Compare(a.NLRI.RD[:], b.NLRI.RD[:]),
 			cmp.Compare(a.Label, b.Label), order(a.NLRI.IP(), b.NLRI.IP()),
@@ -178,8 +181,8 @@ func (w *world) checkTable(t rapid.TB, wt *worldTable) {
 			want[key] = append(want[key], pathText(p))
 		}
 		switch {
-		case wt.All || wt.ECMP && strings.HasPrefix(key, "prefix "):
-		case host || strings.HasPrefix(key, "flow "):
+		case wt.All || strings.HasPrefix(key, "flow ") || wt.ECMP && strings.HasPrefix(key, "prefix "):
+		case host:
 			want[key] = want[key][:1]
 		case len(wt.taken[key]) == 1 && slices.Contains(want[key], wt.taken[key][0]):
 			want[key] = wt.taken[key] // any of the best, spread by the salt

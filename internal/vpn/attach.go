@@ -130,15 +130,22 @@ func (i *Instance) plugChanges(e *endpoint, transit bool) []dataplane.Change {
 		return []dataplane.Change{{Entry: i.portEntry(e.Port, e, false)}, {Entry: localMACEntry(e)}}
 	}
 	changes := []dataplane.Change{{Entry: i.portEntry(e.Port, e, transit)}, {Entry: localPrefixEntry(e)}}
-	if transit != i.chain.active() {
-		for port := range i.ports {
-			if port != e.Port {
-				changes = append(changes, dataplane.Change{Entry: i.portEntry(port, nil, transit)})
-			}
-		}
-	}
 	if now := keepFallback(e.Fallback, i.fallback); !now.same(i.fallback) || i.vlanOf(e) != i.vlan && now != nil {
 		changes = append(changes, dataplane.Change{Entry: fallbackEntry(now, i.vlanOf(e))})
+	}
+	return changes
+}
+
+// portsFor returns what the dataplane must do for the other ports when the instance becomes a
+// hop of a service chain, or is none any more.
+func (i *Instance) portsFor(next *chain, but string) (changes []dataplane.Change) {
+	if next.active() == i.chain.active() || i.Type != dataplane.IPVPN {
+		return nil
+	}
+	for port := range i.ports {
+		if port != but {
+			changes = append(changes, dataplane.Change{Entry: i.portEntry(port, nil, next.active())})
+		}
 	}
 	return changes
 }
@@ -206,11 +213,16 @@ func (e *endpoint) prefix() netip.Prefix {
 // commit enters the endpoint, and announces what has changed.
 func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *endpoint, next *chain) {
 	var b rib.Batch
-	if old != nil {
+	stays := old != nil && old.HashOrder == e.HashOrder && old.Direction == e.Direction
+	if old != nil && !stays {
 		i.leaveChain(&b, old)
 		delete(i.endpoints, keyOf(old.Attachment))
 	}
+	ports := i.portsFor(next, e.Port)
 	i.setChain(&b, next.readvertise, next.attract)
+	if old != nil {
+		e.chainRD, e.hasChainRD = old.chainRD, old.hasChainRD
+	}
 	i.description, i.fallback, i.vlan = e.InstanceDescription, keepFallback(e.Fallback, i.fallback), i.vlanOf(e)
 	exportsChanged := i.setTargets(e.Imports, e.Exports)
 	if old == nil {
@@ -231,7 +243,9 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 		i.announceMulticast(&b)
 		i.announce(&b, e)
 	}
-	i.joinChain(&b, e)
+	if !stays {
+		i.joinChain(&b, e)
+	}
 	var gone []dataplane.Change
 	if wild := i.endpoints[endpointKey{mac: e.MAC}]; wild != nil && e.IP.IsValid() {
 		gone = i.leave(&b, wild)
@@ -240,7 +254,7 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 		i.freeRD(e)
 	}
 	i.m.rib.Apply(i.source, &b)
-	i.fwd.Release(ctx, gone)
+	i.fwd.Release(ctx, append(gone, ports...))
 	i.refresh(e)
 }
 

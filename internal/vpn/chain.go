@@ -113,16 +113,26 @@ func recordsOf(a *wire.Attrs) (out []wire.ExtCommunity) {
 
 // choose returns the path to announce again, of those that do not loop: the one that
 // has come the shortest way, which is the one with the fewest RT-records. So what
-// instances announce to each other settles, as path vectors do. Nil when there is none.
+// instances announce to each other settles, as path vectors do, which it would not if
+// LOCAL_PREF decided: that says how to get to a prefix, and here it is announced that there is
+// a way. One of last resort is taken only where there is no other. Nil when there is none.
 func (c *chain) choose(paths []rib.Path) (best *rib.Path) {
-	least := maxRTRecords + 1
+	const last = maxRTRecords + 1
+	least := 2 * last
 	for n := range paths {
 		p := &paths[n]
 		if p.NLRI.Kind.Family().SAFI == wire.FlowVPNv4.SAFI && !c.attracts() || c.loops(p.Attrs) {
 			continue
 		}
-		if records := len(recordsOf(p.Attrs)); records < least {
-			best, least = p, records
+		rank := len(recordsOf(p.Attrs))
+		if rank > maxRTRecords {
+			continue
+		}
+		if p.LastResort() {
+			rank += last
+		}
+		if rank < least {
+			best, least = p, rank
 		}
 	}
 	return best
@@ -413,16 +423,20 @@ func (i *Instance) ofChain(visit func(chainRoute)) {
 	}
 }
 
-// forgetLoops drops what must not be announced again, now that the route targets are
-// others.
-func (c *chain) forgetLoops() {
+// forget drops what must not be announced again, now that the route targets are others: what
+// would come round, and what came by others than now.
+func (c *chain) forget() {
+	from := c.from()
+	comes := func(a *wire.Attrs) bool {
+		return !c.loops(a) && slices.ContainsFunc(a.RTs, func(rt wire.RT) bool { return slices.Contains(from, rt) })
+	}
 	for p, a := range c.prefixes {
-		if c.loops(a) {
+		if !comes(a) {
 			c.setSource(p, nil)
 		}
 	}
 	for k, f := range c.flows {
-		if !c.attracts() || c.loops(f.attrs) {
+		if !c.attracts() || !comes(f.attrs) {
 			delete(c.flows, k)
 		}
 	}
@@ -438,7 +452,7 @@ func (i *Instance) setChain(b *rib.Batch, r Readvertise, a Attract) {
 	x := i.chainChanges(b)
 	i.ofChain(x.withdraw)
 	c.readvertise, c.attract = r, a
-	c.forgetLoops()
+	c.forget()
 	if from := c.from(); c.table == nil && len(from) > 0 {
 		c.prefixes, c.flows = map[netip.Prefix]*wire.Attrs{}, map[rib.EntryKey]flowSource{}
 		c.sources = [2]map[*wire.Attrs]int{{}, {}}

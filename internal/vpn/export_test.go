@@ -2,6 +2,11 @@
 
 package vpn
 
+import (
+	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+)
+
 // UseUpRDs takes route distinguisher numbers until so many are left.
 func (m *Manager) UseUpRDs(left int) {
 	for range 65536 - left {
@@ -19,4 +24,4 @@ func (m *Manager) Behind() int {
 }
 
 // Classify exports classify.
-var Classify = classify
+func Classify(f wire.Flow) ([]dataplane.Classifier, error) { return classify(&f) }

@@ -53,7 +53,8 @@ type Instance struct {
 	fallback    *Fallback
 	chain       chain
 	steered     map[rib.EntryKey]steering               // what FlowSpec routes redirect
-	claims      map[dataplane.Classifier][]rib.EntryKey // which of them have a class, the last one counts
+	claims      map[dataplane.Classifier][]rib.EntryKey // which of them have a class
+	unsteered   bool                                    // a FlowSpec route was not used, and the log says so
 	join        *join                                   // of an EVI: the VRF it is plugged into
 	vlan        uint16                                  // of the OVS ports of a VRF: the first one given
 	endpoints   map[endpointKey]*endpoint

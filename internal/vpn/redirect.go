@@ -3,6 +3,7 @@
 package vpn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,18 @@ import (
 // redirectPrefix begins the ids of redirect instances, as in the original.
 const redirectPrefix = "redirect-to-"
 
-// redirectID returns the id of the instance that packets are redirected to.
+// redirectID returns the id of the instance that packets are redirected to. An AS number of
+// four octets that two would do for has an L behind it: it makes another route target.
 func redirectID(target wire.RT) string {
-	return redirectPrefix + string(dataplane.IPVPN) + "-" + strings.ReplaceAll(target.String(), ":", "_")
+	as, number, _ := strings.Cut(target.String(), ":")
+	if target[0] == 2 && target[2]|target[3] == 0 {
+		as += "L"
+	}
+	return redirectPrefix + string(dataplane.IPVPN) + "-" + as + "_" + number
 }
+
+// maxRedirects bounds the redirect instances: their route targets are what peers say.
+const maxRedirects = 1024
 
 // redirects are the instances that packets are redirected to: VRFs without ports that
 // import one route target, shared by all VRFs of the node (RFC 8955 §7.4). Each is
@@ -56,6 +65,9 @@ func (r *redirects) enter(ctx context.Context, m *Manager, target wire.RT, u red
 	defer r.mu.Unlock()
 	x := r.byRT[target]
 	if x == nil {
+		if len(r.byRT) >= maxRedirects {
+			return fmt.Errorf("there are %d redirect instances: want no more", maxRedirects)
+		}
 		i, err := m.openRedirect(ctx, target)
 		if err != nil {
 			return err
@@ -110,6 +122,17 @@ func (m *Manager) openRedirect(ctx context.Context, target wire.RT) (*Instance, 
 type steering struct {
 	target  wire.RT
 	classes []dataplane.Classifier
+	flow    []byte // the route's components
+}
+
+// before tells whether a FlowSpec route counts before another one where a packet is in both:
+// of numbers the lower octets, and then the longer list (RFC 8955 §5.1).
+func (s *steering) before(o *steering) bool {
+	n := min(len(s.flow), len(o.flow))
+	if d := bytes.Compare(s.flow[:n], o.flow[:n]); d != 0 {
+		return d < 0
+	}
+	return len(s.flow) > len(o.flow)
 }
 
 // steeringOf returns what a FlowSpec route asks for. The error says why it cannot be
@@ -134,7 +157,8 @@ func (i *Instance) steeringOf(p *rib.Path) (s steering, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.classes, err = classify(flow)
+	s.flow = slices.Clone(p.Raw)
+	s.classes, err = classify(&flow)
 	return s, err
 }
 
@@ -142,38 +166,51 @@ func (i *Instance) steeringOf(p *rib.Path) (s steering, err error) {
 // added to the worker's redirects, new ones first, and what the instance then no longer needs to
 // its unused ones.
 func (w *worker) steer(i *Instance, sel *rib.Selection) {
-	var now steering
-	if len(sel.Best) > 0 {
-		var err error
-		if now, err = i.steeringOf(&sel.Best[0]); err == nil {
-			err = i.reachTarget(w.ctx, sel.Key, now.target)
-		}
-		if err != nil {
-			now = steering{}
-			i.m.Log.Warn("FlowSpec route not used", "instance", i.ID, "route", sel.Best[0].Text(sel.Best[0].Attrs.NextHop), "err", err)
-		}
-	}
+	now := w.chooseSteering(i, sel)
 	was, had := i.steered[sel.Key]
 	if had && was.target == now.target && slices.Equal(was.classes, now.classes) {
 		return
-	}
-	for _, c := range now.classes {
-		i.claims[c] = append(i.claims[c], sel.Key)
-		w.redirects = append(w.redirects, dataplane.Change{Entry: redirectEntry(c, now.target)})
-	}
-	for _, c := range was.classes {
-		if change, ok := i.unclaim(c, sel.Key); ok {
-			w.redirects = append(w.redirects, change)
-		}
 	}
 	if now.classes != nil {
 		i.steered[sel.Key] = now
 	} else {
 		delete(i.steered, sel.Key)
 	}
+	for _, c := range now.classes {
+		if !slices.Contains(i.claims[c], sel.Key) {
+			i.claims[c] = append(i.claims[c], sel.Key)
+		}
+		w.redirects = append(w.redirects, i.claimed(c))
+	}
+	for _, c := range was.classes {
+		if !slices.Contains(now.classes, c) {
+			i.claims[c] = slices.DeleteFunc(i.claims[c], func(k rib.EntryKey) bool { return k == sel.Key })
+			w.redirects = append(w.redirects, i.claimed(c))
+		}
+	}
 	if had && was.target != now.target {
 		w.unused = append(w.unused, targetUse{was.target, redirectUser{i, sel.Key}})
 	}
+}
+
+// chooseSteering returns what the best of the FlowSpec routes of an entry asks for that can be
+// used; nothing when none can. Their packets are the same.
+func (w *worker) chooseSteering(i *Instance, sel *rib.Selection) steering {
+	for n := range sel.Best {
+		p := &sel.Best[n]
+		s, err := i.steeringOf(p)
+		if err == nil {
+			err = i.reachTarget(w.ctx, sel.Key, s.target)
+		}
+		if err == nil {
+			return s
+		}
+		if i.caps.Redirect || !i.unsteered {
+			i.unsteered = true // said once of a driver that cannot, which stays so
+			i.m.Log.Warn("FlowSpec route not used", "instance", i.ID, "route", p.Text(p.Attrs.NextHop), "err", err)
+		}
+	}
+	return steering{}
 }
 
 // reachTarget makes sure that there is the instance to redirect to; when that fails it
@@ -194,27 +231,28 @@ func redirectEntry(c dataplane.Classifier, target wire.RT) dataplane.Entry {
 	return dataplane.Entry{Kind: dataplane.Redirect, Class: &c, Target: redirectID(target)}
 }
 
-// unclaim takes one claim of an entry to a class away, and returns what the dataplane must do. A class
-// that several FlowSpec routes have is where the last of them redirects it.
-func (i *Instance) unclaim(c dataplane.Classifier, key rib.EntryKey) (dataplane.Change, bool) {
-	list := i.claims[c]
-	at := slices.Index(list, key)
-	last := at == len(list)-1
-	list = slices.Delete(list, at, at+1)
-	if len(list) == 0 {
-		delete(i.claims, c)
-		return dataplane.Change{Delete: true, Entry: redirectEntry(c, wire.RT{})}, true
+// claimed returns what the dataplane must do for a class: of the FlowSpec routes that have it
+// the first in order decides (steering.before).
+func (i *Instance) claimed(c dataplane.Classifier) dataplane.Change {
+	var first *steering
+	for _, key := range i.claims[c] {
+		if s := i.steered[key]; first == nil || s.before(first) {
+			first = &s
+		}
 	}
-	i.claims[c] = list
-	return dataplane.Change{Entry: redirectEntry(c, i.steered[list[len(list)-1]].target)}, last
+	if first == nil {
+		delete(i.claims, c)
+		return dataplane.Change{Delete: true, Entry: redirectEntry(c, wire.RT{})}
+	}
+	return dataplane.Change{Entry: redirectEntry(c, first.target)}
 }
 
-// maxClasses bounds the classes of one FlowSpec route.
-const maxClasses = 256
+// maxClasses bounds the classes of one FlowSpec route, so that drivers have room for all.
+const maxClasses = 32
 
 // classify returns the classes of packets that a flow is made of.
-func classify(f wire.Flow) ([]dataplane.Classifier, error) {
-	protocols, err := protocolsOf(&f)
+func classify(f *wire.Flow) ([]dataplane.Classifier, error) {
+	protocols, err := protocolsOf(f)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +268,13 @@ func classify(f wire.Flow) ([]dataplane.Classifier, error) {
 	if f.Ports != nil { // of either end
 		pairs = [][2][]wire.Range{{wire.Intersect(toPorts, f.Ports), fromPorts}, {toPorts, wire.Intersect(fromPorts, f.Ports)}}
 	}
+	count := 0
+	for _, pair := range pairs {
+		count += len(protocols) * len(pair[0]) * len(pair[1])
+	}
+	if count > maxClasses {
+		return nil, fmt.Errorf("its components make %d combinations of protocols and port ranges: want at most %d", count, maxClasses)
+	}
 	var out []dataplane.Classifier
 	for _, protocol := range protocols {
 		for _, pair := range pairs {
@@ -242,9 +287,6 @@ func classify(f wire.Flow) ([]dataplane.Classifier, error) {
 					}
 				}
 			}
-		}
-		if len(out) > maxClasses {
-			return nil, fmt.Errorf("its components make more than %d combinations of protocols and port ranges", maxClasses)
 		}
 	}
 	if len(out) == 0 {

@@ -154,6 +154,7 @@ type Driver struct {
 	// steered are the VRFs with classes of packets that are routed in others.
 	steered   map[uint32]bool
 	lastClass uint32
+	lastVRF   uint32
 }
 
 // New returns a driver for the network namespace of the calling thread, with its program

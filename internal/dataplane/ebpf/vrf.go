@@ -101,17 +101,18 @@ func (d *Driver) openVRF(ctx context.Context, inst dataplane.Instance) (*handle,
 	return h, nil
 }
 
-// numberOf returns the number of an instance in the kernel, or the least that is free.
-// It runs with d.mu held.
+// numberOf returns the number of an instance in the kernel, or one that is free and was not
+// just another's, which a class of packets may still name. It runs with d.mu held.
 func (d *Driver) numberOf(id string) (number uint32, known bool) {
 	for n, v := range d.vrfs {
 		if v.id() == id {
 			return n, true
 		}
 	}
-	for number = 1; ; number++ {
-		if _, taken := d.vrfs[number]; !taken {
-			return number, false
+	for {
+		d.lastVRF = max(d.lastVRF+1, 1)
+		if _, taken := d.vrfs[d.lastVRF]; !taken {
+			return d.lastVRF, false
 		}
 	}
 }
@@ -252,6 +253,7 @@ func (d *Driver) readJournals() error {
 	it := d.maps.VRFs.Iterate()
 	for it.Next(&number, &v) {
 		d.vrfs[number] = v
+		d.lastVRF = max(d.lastVRF, number)
 	}
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("read instances: %w", err)

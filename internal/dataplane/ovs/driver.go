@@ -100,11 +100,13 @@ type Driver struct {
 	layout  layout
 	open    map[string]*handle // by id; those just being opened have no vrf
 	numbers map[string]uint32  // by id, of instances in the switch
-	groups  groupIDs
-	inputs  map[input]string           // by which port and VLAN packets enter, to the instance's id
-	users   map[string]map[string]bool // port name to ids of instances that have it
-	version string
-	counts  counts
+	// lastNumber is the last one given.
+	lastNumber uint32
+	groups     groupIDs
+	inputs     map[input]string           // by which port and VLAN packets enter, to the instance's id
+	users      map[string]map[string]bool // port name to ids of instances that have it
+	version    string
+	counts     counts
 }
 
 // input is how packets of a port are told from others'.

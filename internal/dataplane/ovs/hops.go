@@ -159,17 +159,20 @@ func (d *Driver) nextHopMAC(addr netip.Addr) (ethernet.MAC, bool) {
 // take them for wrong before the kernel knows them again.
 func (d *Driver) learnHops(v *vrf, have map[of.FlowKey]of.Actions, groups map[uint32]of.Group) {
 	for p, r := range v.routes {
-		sorted, ids := orderHops(r.hops)
-		lists := map[uint32]of.Actions{}
+		lists := []of.Actions{have[v.prefixKey(p).Key()]}
 		for _, b := range groups[r.group].Buckets {
-			lists[b.ID] = b.Actions
+			lists = append(lists, b.Actions)
 		}
-		if r.group == 0 && len(ids) > 0 {
-			lists[ids[0]] = have[v.prefixKey(p).Key()]
+		byLabel := map[uint64][]netip.Addr{} // the label tells which hop it is, unless two have it
+		for _, h := range r.hops {
+			if v.encap(h.Encap) == v.phys {
+				byLabel[uint64(h.Label)] = append(byLabel[uint64(h.Label)], h.Addr)
+			}
 		}
-		for i, h := range sorted {
-			if mac, ok := lists[ids[i]].DstMAC(); ok && v.encap(h.Encap) == v.phys {
-				d.hops.learn(h.Addr, mac)
+		for _, a := range lists {
+			label, _ := a.ValueOf(of.MPLSLabel)
+			if mac, ok := a.DstMAC(); ok && len(byLabel[label]) == 1 {
+				d.hops.learn(byLabel[label][0], mac)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ package ovs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -118,13 +119,16 @@ func (d *Driver) number(id string) (uint32, error) {
 	for _, n := range d.numbers {
 		taken[n] = true
 	}
-	for n := uint32(1); n != 0; n++ {
-		if !taken[n] {
-			d.numbers[id] = n
-			return n, nil
+	for range len(taken) + 1 { // not one that just was another's, which a flow may still name
+		for d.lastNumber++; d.lastNumber == 0; {
+			d.lastNumber++
+		}
+		if !taken[d.lastNumber] {
+			d.numbers[id] = d.lastNumber
+			return d.lastNumber, nil
 		}
 	}
-	return 0, fmt.Errorf("no number is free for the instance")
+	return 0, errors.New("no number is free for the instance")
 }
 
 // ensureShared makes or finds the tunnel ports, and the flows that belong to no
