@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -30,9 +31,11 @@ type Hop []Service
 // Crossing is a check that traffic goes through services, the same ones both ways: of each hop
 // exactly one copy for each flow. With several runs all copies get some.
 type Crossing struct {
-	Transfer
-	Hops []Hop
-	Runs int
+	Transfer Transfer
+	Hops     []Hop
+	// Avoid are services that no traffic may go through.
+	Avoid []Hop
+	Runs  int
 }
 
 // String names the check.
@@ -45,16 +48,17 @@ func (c Crossing) String() string {
 		}
 		through = append(through, strings.Join(names, " or "))
 	}
-	return fmt.Sprintf("TCP %s -> %s %s through %s", c.From, c.To, c.Address, strings.Join(through, ", then "))
+	return fmt.Sprintf("TCP %s -> %s %s through %s", c.Transfer.From, c.Transfer.To, c.Transfer.Address, strings.Join(through, ", then "))
 }
 
 // passed are octets that came through a service: from In to Out, and back.
 type passed struct{ there, back uint64 }
 
-// meter reads what came through services so far.
+// meter reads what came through services so far, those to avoid behind the others.
 func (c *Crossing) meter() ([][]passed, error) {
-	out := make([][]passed, len(c.Hops))
-	for i, h := range c.Hops {
+	hops := slices.Concat(c.Hops, c.Avoid)
+	out := make([][]passed, len(hops))
+	for i, h := range hops {
 		out[i] = make([]passed, len(h))
 		for j, s := range h {
 			err := netspace.With(s.Namespace, func(handle *netlink.Handle) error {
@@ -78,8 +82,8 @@ func (c *Crossing) meter() ([][]passed, error) {
 	return out, nil
 }
 
-// run makes the transfers and looks where they went.
-func (c *Crossing) run(ctx context.Context, self string) error {
+// Run makes the transfers and looks where they went.
+func (c *Crossing) Run(ctx context.Context, self string) error {
 	used := make([]map[int]int, len(c.Hops))
 	for i := range used {
 		used[i] = map[int]int{}
@@ -103,6 +107,14 @@ func (c *Crossing) run(ctx context.Context, self string) error {
 			}
 			used[i][copy]++
 		}
+		for i, h := range c.Avoid {
+			at := len(c.Hops) + i
+			for j, s := range h {
+				if n := after[at][j].there - before[at][j].there + after[at][j].back - before[at][j].back; n >= uint64(c.Transfer.Bytes)/2 {
+					return fmt.Errorf("%d octets passed %s", n, s.Namespace)
+				}
+			}
+		}
 	}
 	for i, h := range c.Hops {
 		if c.Runs > 1 && len(used[i]) < len(h) {
@@ -117,12 +129,12 @@ func (c *Crossing) copyOf(h Hop, before, after []passed) (copy int, err error) {
 	copy = -1
 	for j, s := range h {
 		there, back := after[j].there-before[j].there, after[j].back-before[j].back
-		big := uint64(c.Bytes)
+		big := uint64(c.Transfer.Bytes)
 		switch {
 		case there >= big && back >= big && copy < 0:
 			copy = j
 		case there >= big/2 || back >= big/2:
-			return 0, fmt.Errorf("of %d octets each way %d and %d passed %s", c.Bytes, there, back, s.Namespace)
+			return 0, fmt.Errorf("of %d octets each way %d and %d passed %s", c.Transfer.Bytes, there, back, s.Namespace)
 		}
 	}
 	if copy < 0 {
@@ -134,7 +146,7 @@ func (c *Crossing) copyOf(h Hop, before, after []passed) (copy int, err error) {
 // crossAll runs the crossings, one after the other: they are told apart by counters.
 func (p *Plan) crossAll(ctx context.Context) (results []CheckResult) {
 	for _, c := range p.Crossings {
-		err := poll(ctx, reachTimeout, func() error { return c.run(ctx, p.Options.Self) })
+		err := poll(ctx, reachTimeout, func() error { return c.Run(ctx, p.Options.Self) })
 		results = append(results, result(c, fmt.Sprintf("%d flows, both ways", c.Runs), err))
 	}
 	return results

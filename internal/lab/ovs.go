@@ -102,6 +102,7 @@ func (p *Plan) addSwitches() {
 		}
 		n.Switch.Plug = n.Switch.vsctl(
 			"add-br", bridgeUnderlay, "--", "set", "bridge", bridgeUnderlay, "datapath_type=netdev", "other_config:hwaddr="+n.Switch.Port.MAC,
+			"--", "set", "interface", bridgeUnderlay, fmt.Sprintf("mtu_request=%d", underlayMTU),
 			"--", "add-br", bridgeVPN, "--", "set", "bridge", bridgeVPN, "datapath_type=netdev", "fail_mode=secure",
 			"protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15")
 		for _, v := range p.Veths {
