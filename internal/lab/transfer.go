@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -45,6 +46,9 @@ func Receive(ctx context.Context, w io.Writer, address netip.AddrPort) error {
 	if _, err := io.Copy(conn, io.LimitReader(&pattern{}, n)); err != nil {
 		return fmt.Errorf("send back: %w", err)
 	}
+	if err := conn.Close(); err != nil { // the other end waits for this, and the reader of w perhaps for it
+		return fmt.Errorf("send back: %w", err)
+	}
 	_, err = fmt.Fprintln(w, digest(n, hash.Sum(nil)))
 	return err
 }
@@ -70,7 +74,7 @@ func Send(ctx context.Context, w io.Writer, address netip.AddrPort, size int64) 
 	}
 	back := sha256.New()
 	if got, err := io.Copy(back, conn); err != nil || got != n || !bytes.Equal(back.Sum(nil), hash.Sum(nil)) {
-		return fmt.Errorf("%d octets came back, and not the %d sent: %w", got, n, err)
+		return errors.Join(fmt.Errorf("%d octets came back, and not the %d sent", got, n), err)
 	}
 	_, err = fmt.Fprintln(w, digest(n, hash.Sum(nil)))
 	return err
