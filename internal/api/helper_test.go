@@ -36,8 +36,6 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
-
 func TestMain(m *testing.M) {
 	time.Local = time.UTC // golden files have times
 	flag.Parse()

@@ -45,12 +45,12 @@ func TestPeerPageThroughALife(t *testing.T) {
 	n.write(macs(1, 3))
 	s.shows(t, livePage, `"routes":3`)
 	s.shows(t, livePage, `"announced":{"l2vpn/evpn":2}`)
-	golden(t, "live.up", []byte(s.page(livePage)))
+	checkPage(t, "live.up", []byte(s.page(livePage)))
 
 	_ = n.nc.(*net.TCPConn).CloseWrite()
 	s.shows(t, livePage, `"stage":"stale"`)
 	s.shows(t, livePage, `"state":"Active"`)
-	golden(t, "live.restarting", []byte(s.page(livePage)))
+	checkPage(t, "live.restarting", []byte(s.page(livePage)))
 	for _, path := range []string{livePage + "/adv_routes", "bgp/routes", "vpns/instances/red/received_routes", "vpns/instances/red/best_routes"} {
 		if got := strings.Count(s.page(path), `"stale":"stale"`); got != 3 {
 			t.Errorf("%s marks %d routes as stale, want 3", path, got)
@@ -71,7 +71,7 @@ func TestPeerPageThroughALife(t *testing.T) {
 	n.write(wire.Shutdown(wire.CeaseAdminShutdown, "new \x1b[2Jdisks").Message())
 	s.shows(t, livePage, `"communication":"new`)
 	s.shows(t, livePage, `"state":"Active"`)
-	golden(t, "live.notified", []byte(s.page(livePage)))
+	checkPage(t, "live.notified", []byte(s.page(livePage)))
 }
 
 func TestMetricsOfASession(t *testing.T) {
@@ -188,7 +188,7 @@ func TestBFDIsShown(t *testing.T) {
 	}
 	s.shows(t, livePage, `"bfd":{"state":"Up"`)
 	s.shows(t, livePage, `"remote_state":"Up"`)
-	golden(t, "live.bfd", []byte(s.page(livePage)))
+	checkPage(t, "live.bfd", []byte(s.page(livePage)))
 	all, _ := scrape(t, s)
 	const peer = "peer=" + livePeer
 	if got := value(all[api.MetricBFDUp], peer); got != "1" {

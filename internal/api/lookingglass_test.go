@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 )
 
@@ -127,7 +126,7 @@ func TestGolden(t *testing.T) {
 				t.Errorf("GET %q: %d %s", path, w.Code, w.Body)
 				continue
 			}
-			golden(t, path, w.Body.Bytes())
+			checkPage(t, path, w.Body.Bytes())
 		}
 	})
 }
@@ -135,7 +134,7 @@ func TestGolden(t *testing.T) {
 // kernel is what depends on the machine.
 var kernel = regexp.MustCompile(`"kernel_release": "[^"]+"`)
 
-func golden(t *testing.T, path string, body []byte) {
+func checkPage(t *testing.T, path string, body []byte) {
 	t.Helper()
 	var b bytes.Buffer
 	if err := json.Indent(&b, body, "", " "); err != nil {
@@ -146,19 +145,7 @@ func golden(t *testing.T, path string, body []byte) {
 	if name == "" {
 		name = "root"
 	}
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
+	golden.Check(t, name, got)
 }
 
 // TestRouteObjects has the examples of 7.5 and routes.md.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bagpipe-vpn/bagpipe/internal/api"
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 )
 
 const metricsDoc = "../../docs/metrics.md"
@@ -48,7 +49,7 @@ func TestMetricsDocument(t *testing.T) {
 	}
 	have, rest, _ := strings.Cut(doc[from:], "\n\n")
 	have += "\n"
-	if *update {
+	if golden.Updating() {
 		if err := os.WriteFile(metricsDoc, []byte(doc[:from]+metricsTable()+"\n"+rest), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 )
 
 // secondHost starts a looking glass on 127.0.0.2, at the port of another one. Its
@@ -61,7 +63,7 @@ func TestGraph(t *testing.T) {
 		if got.status != 0 || got.stderr != "" {
 			t.Errorf("%s: got %+v", tt.args, got)
 		}
-		golden(t, tt.name, got.stdout)
+		golden.Check(t, tt.name, got.stdout)
 	}
 }
 
@@ -76,7 +78,7 @@ func TestGraphToFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "graph_text", string(text))
+	golden.Check(t, "graph_text", string(text))
 	got := d.call(t, "bagpipe", "graph", "--output-file", filepath.Join(file, "below"))
 	if got.status != 1 || !strings.Contains(got.stderr, "below: not a directory") {
 		t.Errorf("got %+v", got)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 )
 
 func TestShow(t *testing.T) {
@@ -50,7 +51,7 @@ func TestShow(t *testing.T) {
 			if strings.Contains(tt.args, "json") && !json.Valid([]byte(got.stdout)) {
 				t.Errorf("not JSON: %s", got.stdout)
 			}
-			golden(t, tt.golden, got.stdout)
+			golden.Check(t, tt.golden, got.stdout)
 		})
 	}
 }
@@ -86,7 +87,7 @@ func TestAttachAndDetach(t *testing.T) {
 	if got.status != 0 {
 		t.Errorf("detach: got %+v", got)
 	}
-	golden(t, "detach_json", got.stdout)
+	golden.Check(t, "detach_json", got.stdout)
 	const macOnly = "bagpipe attach --type evpn --instance red --local-port tap1 --mac 00:00:5e:00:53:02 --rt 64512:9"
 	if got = d.call(t, strings.Fields(macOnly)...); got.status != 0 {
 		t.Errorf("attach of a MAC alone: got %+v", got)
@@ -95,7 +96,7 @@ func TestAttachAndDetach(t *testing.T) {
 	if got = d.call(t, strings.Fields(type5)...); got.status != 0 {
 		t.Errorf("attach with type 5 routes: got %+v", got)
 	}
-	golden(t, "attach_posts", strings.Join(d.posts, "\n")+"\n")
+	golden.Check(t, "attach_posts", strings.Join(d.posts, "\n")+"\n")
 
 	d.refuse = "API error: no"
 	got = d.call(t, strings.Fields("bagpipe attach"+args)...)

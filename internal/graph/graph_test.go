@@ -5,7 +5,6 @@ package graph
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,26 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
 
 // glass serves pages of a looking glass, 404 for all that is not there.
 func glass(t *testing.T, name string, pages map[string]json.RawMessage) Glass {
@@ -103,8 +84,8 @@ func TestPictures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			servers := read(t, name)
-			golden(t, name+"_dot", DOT(servers))
-			golden(t, name+"_text", Text(servers))
+			golden.Check(t, name+"_dot", DOT(servers))
+			golden.Check(t, name+"_text", Text(servers))
 		})
 	}
 }

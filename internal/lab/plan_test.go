@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -21,26 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
 
 func options() Options {
 	return Options{
@@ -72,7 +53,7 @@ func TestPlan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, p.String())
+		golden.Check(t, name, p.String())
 	}
 }
 
@@ -283,5 +264,5 @@ func TestReportText(t *testing.T) {
 	if err := r.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "report", b.String())
+	golden.Check(t, "report", b.String())
 }
