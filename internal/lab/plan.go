@@ -143,7 +143,6 @@ func NewPlan(o Options) (*Plan, error) {
 	}
 	if s := findScenario(o.Scenario); s != nil {
 		s.build(&sketch{Plan: p})
-		p.unplugEVPN()
 		p.addSwitches()
 		return p, nil
 	}

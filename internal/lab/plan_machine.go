@@ -51,32 +51,40 @@ func (m *machine) mac() string { return fmt.Sprintf("00:00:5e:00:53:%02d", m.num
 
 func (m *machine) tap() string { return "tap-" + m.name }
 
+// plug adds a cable from an interface of a machine, of which all but the MTU is said, to a device
+// of a node, and returns the port that it makes.
+func (p *Plan) plug(node int, tap string, end End) client.LocalPort {
+	v := Veth{A: End{Namespace: p.Nodes[node].Namespace, Name: tap, MTU: vmMTU}, B: end}
+	v.B.MTU = vmMTU
+	port := client.LocalPort{LinuxIF: tap}
+	if p.Nodes[node].Switch != nil {
+		v.A.Switch, v.B.Checksums = bridgeVPN, true
+		port.OVS = &client.OVSPort{Plugged: true, PortName: tap}
+	}
+	p.Veths = append(p.Veths, v)
+	return port
+}
+
 func (p *Plan) addMachine(m machine) {
-	node := p.Nodes[m.node]
-	cable := Veth{
-		A: End{Namespace: node.Namespace, Name: m.tap(), MTU: vmMTU},
-		B: End{Namespace: m.namespace, Name: "eth0", MTU: vmMTU, MAC: m.mac()},
-	}
-	port := client.LocalPort{LinuxIF: m.tap()}
-	if node.Switch != nil {
-		cable.A.Switch, cable.B.Checksums = bridgeVPN, true
-		port.OVS = &client.OVSPort{Plugged: true, PortName: m.tap()}
-	}
-	rt := []string{fmt.Sprintf("%d:%d", as, vni)}
+	end := End{Namespace: m.namespace, Name: "eth0", MAC: m.mac()}
 	for _, at := range m.places {
-		cable.B.Addresses = append(cable.B.Addresses, at.address)
+		end.Addresses = append(end.Addresses, at.address)
+		if p.Options.VPN == VPNIPVPN {
+			end.Gateways = append(end.Gateways, at.gateway)
+		}
+	}
+	port, targets := p.plug(m.node, m.tap(), end), rtList([]int{vni})
+	for _, at := range m.places {
 		r := client.AttachRequest{
-			VPNType: client.EVPN, VPNInstanceID: instance, VNI: vni, ImportRT: rt, ExportRT: rt,
+			VPNType: client.EVPN, VPNInstanceID: instance, VNI: vni, ImportRT: targets, ExportRT: targets,
 			MACAddress: m.mac(), IPAddress: at.address.String(), LocalPort: port,
 			Description: "machine " + m.name, InstanceDescription: "made by bagpipe lab",
 		}
 		if p.Options.VPN == VPNIPVPN {
-			cable.B.Gateways = append(cable.B.Gateways, at.gateway)
 			r.VPNType, r.VNI, r.GatewayIP = client.IPVPN, 0, at.gateway.String()
 		}
 		p.Attachments = append(p.Attachments, Attachment{Node: m.node, Request: r})
 	}
-	p.Veths = append(p.Veths, cable)
 }
 
 // addChecks has every machine ping every other by both IP versions, and the
@@ -115,6 +123,11 @@ func (p *Plan) addHints(machines []machine) {
 	if node.Switch != nil {
 		p.Try = append(p.Try, "ovs-ofctl -O OpenFlow15 dump-flows "+node.Switch.management(bridgeVPN))
 	}
+	p.addVerbs()
+}
+
+// addVerbs says how to go on with the lab.
+func (p *Plan) addVerbs() {
 	for _, verb := range []string{"status", "down"} {
 		p.Try = append(p.Try, strings.Replace(p.Options.command(verb), "bagpipe", p.Options.Self, 1))
 	}

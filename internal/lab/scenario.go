@@ -5,7 +5,6 @@ package lab
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
@@ -67,10 +66,12 @@ const (
 type leg struct {
 	sketch *sketch
 	node   int
-	// namespace and name are those of the interface, tap is the port.
-	namespace, name, tap string
-	mac                  string
-	places               []place
+	veth   int // its cable, in Plan.Veths
+	port   client.LocalPort
+	// namespace and name are those of the interface.
+	namespace, name string
+	mac             string
+	places          []place
 }
 
 // targets are what an instance imports and exports, as numbers of route targets.
@@ -90,31 +91,22 @@ func rtList(numbers []int) []string {
 func (s *sketch) leg(node int, namespace, name string, places ...place) *leg {
 	s.number++
 	l := &leg{
-		sketch: s, node: node, namespace: namespace, name: name, tap: fmt.Sprintf("tap%d-%s", s.number, name),
+		sketch: s, node: node, veth: len(s.Veths), namespace: namespace, name: name,
 		mac: fmt.Sprintf("00:00:5e:00:53:%02d", s.number), places: places,
 	}
-	v := Veth{
-		A: End{Namespace: s.Nodes[node].Namespace, Name: l.tap, MTU: vmMTU},
-		B: End{Namespace: namespace, Name: name, MTU: vmMTU, MAC: l.mac},
-	}
-	if s.Nodes[node].Switch != nil {
-		v.A.Switch, v.B.Checksums = bridgeVPN, true
-	}
+	end := End{Namespace: namespace, Name: name, MAC: l.mac}
 	for _, p := range places {
-		v.B.Addresses = append(v.B.Addresses, p.address)
+		end.Addresses = append(end.Addresses, p.address)
 	}
-	s.Veths = append(s.Veths, v)
+	l.port = s.plug(node, fmt.Sprintf("tap%d-%s", s.number, name), end)
 	return l
 }
 
 // gateways makes the leg the way to everywhere.
 func (l *leg) gateways() *leg {
-	for i := range l.sketch.Veths {
-		if end := &l.sketch.Veths[i].B; end.Namespace == l.namespace && end.Name == l.name {
-			for _, p := range l.places {
-				end.Gateways = append(end.Gateways, p.gateway)
-			}
-		}
+	end := &l.sketch.Veths[l.veth].B
+	for _, p := range l.places {
+		end.Gateways = append(end.Gateways, p.gateway)
 	}
 	return l
 }
@@ -123,14 +115,10 @@ func (l *leg) gateways() *leg {
 // requests.
 func (l *leg) attach(id string, t targets, subnets []netip.Prefix, more ...func(*client.AttachRequest)) {
 	s := l.sketch
-	port := client.LocalPort{LinuxIF: l.tap}
-	if s.Nodes[l.node].Switch != nil {
-		port.OVS = &client.OVSPort{Plugged: true, PortName: l.tap}
-	}
 	request := func(ip netip.Prefix, subnet bool) {
 		r := client.AttachRequest{
 			VPNType: client.IPVPN, VPNInstanceID: id, ImportRT: rtList(t.imports), ExportRT: rtList(t.exports),
-			MACAddress: l.mac, IPAddress: ip.String(), AdvertiseSubnet: subnet, LocalPort: port,
+			MACAddress: l.mac, IPAddress: ip.String(), AdvertiseSubnet: subnet, LocalPort: l.port,
 			Description: l.namespace + " " + l.name, InstanceDescription: "scenario " + s.Options.Scenario,
 		}
 		for _, p := range l.places {
@@ -140,6 +128,9 @@ func (l *leg) attach(id string, t targets, subnets []netip.Prefix, more ...func(
 		}
 		for _, change := range more {
 			change(&r)
+		}
+		if r.VPNType == client.EVPN { // switches forward for IP VPNs
+			s.Veths[l.veth].A.Switch, r.LocalPort.OVS, r.GatewayIP = "", nil, ""
 		}
 		s.Attachments = append(s.Attachments, Attachment{Node: l.node, Request: r})
 	}
@@ -169,8 +160,7 @@ func (l *leg) versions() (out []bool) {
 	return out
 }
 
-// at is a place in a network; the gateway has the last address but one of the network's
-// first 256.
+// at is a place in a network.
 func at(prefix, gateway string) place {
 	return place{address: netip.MustParsePrefix(prefix), gateway: netip.MustParseAddr(gateway)}
 }
@@ -187,19 +177,17 @@ func (s *sketch) machine(name string) string { return s.namespace("vm-" + name) 
 
 // hints says what to look at.
 func (s *sketch) hints(from *leg, to netip.Addr) {
-	ns := s.Nodes[nodeA].Namespace
 	s.Try = append(s.Try, fmt.Sprintf("ip netns exec %s ping -c 3 %s", from.namespace, to))
-	s.looks(ns)
+	s.looks()
 }
 
 // looks are commands that show a scenario.
-func (s *sketch) looks(node string) {
+func (s *sketch) looks() {
+	node := s.Nodes[nodeA].Namespace
 	s.Try = append(s.Try,
 		fmt.Sprintf("ip netns exec %s %s show routes", node, s.Options.Self),
 		fmt.Sprintf("ip netns exec %s %s graph", node, s.Options.Self))
-	for _, verb := range []string{"status", "down"} {
-		s.Try = append(s.Try, strings.Replace(s.Options.command(verb), "bagpipe", s.Options.Self, 1))
-	}
+	s.addVerbs()
 }
 
 func basic(s *sketch) {
@@ -208,15 +196,11 @@ func basic(s *sketch) {
 		for node, name := range []string{"a", "b"} {
 			l := s.leg(node, s.machine(vpn[:1]+"-"+name), "tovpn", at(fmt.Sprintf("2.2.2.%d/24", node+1), "2.2.2.254"))
 			legs = append(legs, l)
-			l.attach(vpn+"-bagpipe-test", targets{[]int{512 + i}, []int{512 + i}}, nil, func(r *client.AttachRequest) {
-				if r.VPNType = vpn; vpn == VPNEVPN {
-					r.LocalPort.OVS, r.GatewayIP = nil, ""
-				}
-			})
+			l.attach(vpn+"-bagpipe-test", targets{[]int{512 + i}, []int{512 + i}}, nil, func(r *client.AttachRequest) { r.VPNType = vpn })
 		}
 		s.pings(legs[0], legs[1], false)
 	}
-	s.looks(s.Nodes[nodeA].Namespace)
+	s.looks()
 }
 
 func evpn2ipvpn(s *sketch) {
@@ -226,9 +210,7 @@ func evpn2ipvpn(s *sketch) {
 			at(fmt.Sprintf("1%d.0.0.1/24", node+1), fmt.Sprintf("1%d.0.0.254", node+1)),
 			at(fmt.Sprintf("2001:db8:1%d::1/64", node+1), fmt.Sprintf("2001:db8:1%d::fe", node+1))).gateways()
 		legs = append(legs, l)
-		l.attach(fmt.Sprintf("evpn-net%d", node+1), targets{[]int{node + 1}, []int{node + 1}}, nil, func(r *client.AttachRequest) {
-			r.VPNType, r.LocalPort.OVS, r.GatewayIP = client.EVPN, nil, ""
-		})
+		l.attach(fmt.Sprintf("evpn-net%d", node+1), targets{[]int{node + 1}, []int{node + 1}}, nil, func(r *client.AttachRequest) { r.VPNType = client.EVPN })
 		l.attach("ipvpn", targets{[]int{10}, []int{10}}, nil, func(r *client.AttachRequest) {
 			r.LocalPort = client.LocalPort{EVPN: &client.EVPNPort{ID: fmt.Sprintf("evpn-net%d", node+1)}}
 		})
@@ -237,24 +219,4 @@ func evpn2ipvpn(s *sketch) {
 		s.pings(legs[0], legs[1], v)
 	}
 	s.hints(legs[0], legs[1].address(false))
-}
-
-// evpnPorts lists the ports that a plan attaches to E-VPNs.
-func (p *Plan) evpnPorts() (out []string) {
-	for _, a := range p.Attachments {
-		if a.Request.VPNType == client.EVPN {
-			out = append(out, a.Request.LocalPort.LinuxIF)
-		}
-	}
-	return out
-}
-
-// unplugEVPN takes ports of E-VPNs out of switches: those forward for IP VPNs.
-func (p *Plan) unplugEVPN() {
-	ports := p.evpnPorts()
-	for i := range p.Veths {
-		if v := &p.Veths[i]; slices.Contains(ports, v.A.Name) {
-			v.A.Switch = ""
-		}
-	}
 }

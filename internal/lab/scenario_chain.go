@@ -127,7 +127,7 @@ func chain(k chainKind) func(*sketch) {
 			s.Pings = append(s.Pings, Ping{From: vm1.namespace, To: vm2.namespace, Address: vm2.address(v6), Fails: true})
 		}
 		if k.classified {
-			s.looks(s.Nodes[nodeA].Namespace)
+			s.looks()
 			return
 		}
 		s.hints(vm1, vm2.address(false))
