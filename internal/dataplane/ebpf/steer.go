@@ -70,7 +70,7 @@ func listBits(p netip.Prefix) uint32 {
 func (h *handle) classValue(c *class, next uint32) classValue {
 	v := classValue{
 		Next: next, Target: c.target, VRF: h.vrf, V6: v6Of(c.is.Destination), Protocol: anyProtocol,
-		DestinationPorts: [2]uint16(ports(c.is.DestinationPorts)), SourcePorts: [2]uint16(ports(c.is.SourcePorts)),
+		DestinationPorts: ports(c.is.DestinationPorts), SourcePorts: ports(c.is.SourcePorts),
 	}
 	v.Destination, v.DestinationBits = prefix16(c.is.Destination)
 	v.Source, v.SourceBits = prefix16(c.is.Source)
@@ -83,7 +83,7 @@ func (h *handle) classValue(c *class, next uint32) classValue {
 	return v
 }
 
-func ports(r dataplane.PortRange) []uint16 { return []uint16{r.First, r.Last} }
+func ports(r dataplane.PortRange) [2]uint16 { return [2]uint16{r.First, r.Last} }
 
 // classOf is the reverse of classValue.
 func classOf(id uint32, v *classValue) class {
@@ -123,18 +123,12 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	case !have && !h.classes.room(c.Destination):
 		return fmt.Errorf("a packet might be in more than %d classes, counting each of their destinations as one more", classSteps)
 	}
-	now := class{is: *c, target: target.vrf}
+	now, next := class{is: *c, target: target.vrf}, idAt(list, at)
 	if have {
-		now.id = list[at].id
+		now.id, next = list[at].id, idAt(list, at+1)
 	} else {
 		d.lastClass++
 		now.id = d.lastClass
-	}
-	next := uint32(0)
-	if after := at + 1; have && after < len(list) {
-		next = list[after].id
-	} else if !have && at < len(list) {
-		next = list[at].id
 	}
 	v := h.classValue(&now, next)
 	if err := put("classes of packets", d.maps.Classes, now.id, &v); err != nil {
@@ -151,6 +145,14 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	return h.flagPorts()
 }
 
+// idAt returns the number of the class at a place in a list, 0 behind its end.
+func idAt(list []class, at int) uint32 {
+	if at >= len(list) {
+		return 0
+	}
+	return list[at].id
+}
+
 // leadTo makes what is before a place in a list lead to a class.
 func (h *handle) leadTo(p netip.Prefix, list []class, at int, id uint32) error {
 	if at == 0 {
@@ -162,16 +164,12 @@ func (h *handle) leadTo(p netip.Prefix, list []class, at int, id uint32) error {
 }
 
 func (h *handle) dropClass(p netip.Prefix, list []class, at int) error {
-	next := uint32(0)
-	if at+1 < len(list) {
-		next = list[at+1].id
-	}
 	if len(list) == 1 {
 		k := classKeyOf(h.vrf, p)
 		if err := ignoreMissing(h.d.maps.Lists.Delete(&k)); err != nil {
 			return err
 		}
-	} else if err := h.leadTo(p, list, at, next); err != nil {
+	} else if err := h.leadTo(p, list, at, idAt(list, at+1)); err != nil {
 		return err
 	}
 	if err := ignoreMissing(h.d.maps.Classes.Delete(list[at].id)); err != nil {
@@ -222,11 +220,7 @@ func (h *handle) readClasses() error {
 	for p, list := range h.classes {
 		slices.SortFunc(list, func(a, b class) int { return cmp.Or(a.is.Compare(b.is), cmp.Compare(a.id, b.id)) })
 		for at := len(list) - 1; at >= 0; at-- {
-			next := uint32(0)
-			if at+1 < len(list) {
-				next = list[at+1].id
-			}
-			v := h.classValue(&list[at], next)
+			v := h.classValue(&list[at], idAt(list, at+1))
 			if err := put("classes of packets", h.d.maps.Classes, list[at].id, &v); err != nil {
 				return err
 			}

@@ -61,8 +61,8 @@ func (r redirects) place(c dataplane.Classifier) (level uint16, moved redirects,
 		class dataplane.Classifier
 		level uint16
 	}
-	for todo := []raised{{c, level}}; len(todo) > 0; todo = todo[1:] {
-		at := todo[0]
+	for queue := []raised{{c, level}}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
 		if at.level > maxLevel {
 			return 0, nil, fmt.Errorf("there would be more than %d classes, each with packets of the next", maxLevel)
 		}
@@ -70,7 +70,7 @@ func (r redirects) place(c dataplane.Classifier) (level uint16, moved redirects,
 			if o != at.class && overlap(&o, &at.class) && o.Compare(at.class) < 0 && levelOf(o) <= at.level {
 				x.level = at.level + 1
 				moved[o] = x
-				todo = append(todo, raised{o, x.level})
+				queue = append(queue, raised{o, x.level})
 			}
 		}
 	}

@@ -46,13 +46,19 @@ const orderedSlots = 64
 // always as many, and shared among the hops so that only some change theirs.
 func (v *vrf) buckets(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket) {
 	if len(hops) == 1 || !dataplane.Ordered(hops) {
-		return v.bucketOfEach(p, hops)
+		sorted, ids := orderHops(hops)
+		for i := range sorted {
+			if a, ok := v.way(p, &sorted[i]); ok {
+				out = append(out, of.Bucket{ID: ids[i], Actions: a})
+			}
+		}
+		return out
 	}
 	var known []dataplane.NextHop
-	var acts []of.Actions
+	var ways []of.Actions
 	for i := range hops {
-		if b := v.bucketOfEach(p, hops[i:i+1]); len(b) > 0 {
-			known, acts = append(known, hops[i]), append(acts, b[0].Actions)
+		if a, ok := v.way(p, &hops[i]); ok {
+			known, ways = append(known, hops[i]), append(ways, a)
 		}
 	}
 	if len(known) == 0 {
@@ -61,25 +67,17 @@ func (v *vrf) buckets(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket
 	var slots [orderedSlots]uint8
 	dataplane.Spread(known, slots[:])
 	for id, i := range slots {
-		out = append(out, of.Bucket{ID: uint32(id), Actions: acts[i]})
+		out = append(out, of.Bucket{ID: uint32(id), Actions: ways[i]})
 	}
 	return out
 }
 
-// bucketOfEach returns a bucket for each next hop.
-func (v *vrf) bucketOfEach(p netip.Prefix, hops []dataplane.NextHop) (out []of.Bucket) {
-	onLink := v.onLink.IsValid() && v.onLink.Bits() <= p.Bits() && v.onLink.Contains(p.Addr())
-	sorted, ids := orderHops(hops)
-	for i := range sorted {
-		a := of.Actions("")
-		if !onLink {
-			a = a.DecTTL()
-		}
-		if a, ok := v.toHop(a, &sorted[i]); ok {
-			out = append(out, of.Bucket{ID: ids[i], Actions: a})
-		}
+// way returns what sends packets for a prefix to a next hop; ok is as of toHop.
+func (v *vrf) way(p netip.Prefix, h *dataplane.NextHop) (a of.Actions, ok bool) {
+	if !v.onLink.IsValid() || v.onLink.Bits() > p.Bits() || !v.onLink.Contains(p.Addr()) {
+		a = a.DecTTL()
 	}
-	return out
+	return v.toHop(a, h)
 }
 
 // prefixFlow returns the flow of a prefix, and its group, which has no buckets when there is none.
