@@ -33,9 +33,18 @@ type capture struct {
 func startCapture(t testing.TB, ns *nstest.NS) *capture {
 	t.Helper()
 	c := &capture{t: t, counts: map[string]int{}}
+	c.file = packetSocket(t, ns.Name, "eth0")
+	c.wg.Go(c.read)
+	t.Cleanup(c.stop)
+	return c
+}
+
+// packetSocket opens a socket that sees all frames of a device.
+func packetSocket(t testing.TB, namespace, device string) *os.File {
+	t.Helper()
 	fd := -1
-	err := netspace.Do(ns.Name, func() (err error) {
-		link, err := netlink.LinkByName("eth0")
+	err := netspace.Do(namespace, func() (err error) {
+		link, err := netlink.LinkByName(device)
 		if err != nil {
 			return err
 		}
@@ -46,12 +55,9 @@ func startCapture(t testing.TB, ns *nstest.NS) *capture {
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Attrs().Index})
 	})
 	if err != nil {
-		t.Fatalf("capture in %s: %v", ns.Name, err)
+		t.Fatalf("capture at %s in %s: %v", device, namespace, err)
 	}
-	c.file = os.NewFile(uintptr(fd), "capture")
-	c.wg.Go(c.read)
-	t.Cleanup(c.stop)
-	return c
+	return os.NewFile(uintptr(fd), "capture")
 }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
@@ -197,22 +195,7 @@ func (s *ttls) of(dst netip.Addr) int {
 func watchTTL(t *testing.T, namespace, device string) *ttls {
 	t.Helper()
 	s := &ttls{by: map[netip.Addr]int{}}
-	fd := -1
-	err := netspace.Do(namespace, func() (err error) {
-		link, err := netlink.LinkByName(device)
-		if err != nil {
-			return err
-		}
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(htons(unix.ETH_P_ALL)))
-		if err != nil {
-			return err
-		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Attrs().Index})
-	})
-	if err != nil {
-		t.Fatalf("watch %s in %s: %v", device, namespace, err)
-	}
-	file := os.NewFile(uintptr(fd), "watch")
+	file := packetSocket(t, namespace, device)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		buf := make([]byte, 1<<16)
