@@ -85,11 +85,10 @@ func (b *body) prefixes(name string) (out []netip.Prefix) {
 		return nil
 	}
 	for _, s := range list {
-		quoted, _ := json.Marshal(s)
-		o := body{members: map[string]json.RawMessage{name: quoted}}
-		if p := o.prefix(name).Masked(); o.err != nil {
-			b.fail("%v", o.err)
-		} else if !slices.Contains(out, p) {
+		p, err := parsePrefix(s)
+		if err != nil {
+			b.fail("%s: %v", name, err)
+		} else if p = p.Masked(); !slices.Contains(out, p) {
 			out = append(out, p)
 		}
 	}
@@ -119,15 +118,12 @@ func (b *body) classifier() (f wire.Flow) {
 		if _, given := o.members["protocol"]; given {
 			f.Protocols = o.protocol()
 		}
-		if f.Protocols != nil && (f.SourcePorts != nil || f.DestinationPorts != nil) && !slices.Contains(portProtocols, f.Protocols[0].First) {
+		if f.Protocols != nil && (f.SourcePorts != nil || f.DestinationPorts != nil) && !wire.HasPorts(f.Protocols[0].First) {
 			o.fail("protocol: %s has no ports: want tcp, udp or sctp with sourcePort or destinationPort", o.members["protocol"])
 		}
 	})
 	return f
 }
-
-// portProtocols are those whose packets have ports.
-var portProtocols = []uint16{6, 17, 132}
 
 // ports reads a port or a range "first:last"; nil when absent.
 func (b *body) ports(name string) []wire.Range {

@@ -192,25 +192,33 @@ func (b *body) mac(name string) ethernet.MAC {
 // prefix reads an address with or without a length; invalid when absent.
 func (b *body) prefix(name string) netip.Prefix {
 	s := b.text(name)
-	if s == "" {
-		if b.has(name) {
-			b.fail("%s: IP address %q is not valid: must not be empty", name, s)
-		}
+	if s == "" && !b.has(name) {
 		return netip.Prefix{}
+	}
+	p, err := parsePrefix(s)
+	if err != nil {
+		b.fail("%s: %v", name, err)
+	}
+	return p
+}
+
+// parsePrefix reads an address with or without a length.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if s == "" {
+		return netip.Prefix{}, errors.New(`IP address "" is not valid: must not be empty`)
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		a, aerr := netip.ParseAddr(s)
 		if aerr != nil || a.Zone() != "" {
-			b.fail("%s: IP address %s is not valid: want a.b.c.d, a.b.c.d/length or the IPv6 forms", name, s)
-			return netip.Prefix{}
+			return netip.Prefix{}, fmt.Errorf("IP address %s is not valid: want a.b.c.d, a.b.c.d/length or the IPv6 forms", s)
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
 	}
 	if p.Addr().Is4In6() {
-		b.fail("%s: IP address %s is not valid: want IPv4 or IPv6, not IPv4-mapped", name, s)
+		return p, fmt.Errorf("IP address %s is not valid: want IPv4 or IPv6, not IPv4-mapped", s)
 	}
-	return p
+	return p, nil
 }
 
 // empty tells whether a member is absent, null, or an empty object or list.

@@ -261,7 +261,7 @@ func routeObject(p rib.Path, source bool) object {
 	if source {
 		o = append(o, member{"source", reference{[]string{"bgp", "workers", p.Source}, object{{"id", p.Source}}}})
 	}
-	if family != wire.RTC && family.SAFI != 134 {
+	if family != wire.RTC && !p.NLRI.Kind.IsFlow() {
 		o = append(o, member{"route_targets", targetTexts(p.Attrs.RTs)})
 	}
 	if p.Stale != rib.Fresh {

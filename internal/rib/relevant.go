@@ -26,7 +26,7 @@ func viewsOf(k wire.Kind) uint8 {
 	switch {
 	case k == wire.KindPrefix, k == wire.KindVPNv4, k == wire.KindVPNv6:
 		return 1<<VRF | 1<<Redirect
-	case k == wire.KindFlowVPNv4, k == wire.KindFlowVPNv6:
+	case k.IsFlow():
 		return 1 << VRF
 	case k.Family() == wire.EVPN:
 		return 1 << EVI

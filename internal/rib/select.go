@@ -116,7 +116,7 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 		return out
 	case len(t.chosen) == 1:
 		return append(out, t.chosen[0].path)
-	case t.All || key.Kind == EntryFlow || t.ECMP && key.Kind == EntryPrefix:
+	case t.takesAll(key) || t.ECMP && key.Kind == EntryPrefix:
 		slices.SortFunc(t.chosen, func(a, b candidate) int {
 			if key.Kind == EntryFlow {
 				if d := prefer(key, &b.path, &a.path); d != 0 {
@@ -133,10 +133,13 @@ func (t *Table) best(key EntryKey, e *entry, out []Path) []Path {
 	return append(out, t.one(key).path)
 }
 
+// takesAll tells whether all usable paths of an entry are taken, whatever their preference.
+func (t *Table) takesAll(key EntryKey) bool { return t.All || key.Kind == EntryFlow }
+
 // keep adds a candidate unless it is worse than those kept, and drops those
 // that are worse than it.
 func (t *Table) keep(key EntryKey, c candidate) {
-	if len(t.chosen) > 0 && !t.All && key.Kind != EntryFlow {
+	if len(t.chosen) > 0 && !t.takesAll(key) {
 		switch d := prefer(key, &c.path, &t.chosen[0].path); {
 		case d < 0:
 			return

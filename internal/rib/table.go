@@ -112,7 +112,7 @@ func entryKeys(keys []EntryKey, v View, n wire.NLRI, a *wire.Attrs) []EntryKey {
 			k.id[0] = 1
 		}
 		keys = append(keys, k)
-	case v == VRF && (n.Kind == wire.KindFlowVPNv4 || n.Kind == wire.KindFlowVPNv6):
+	case v == VRF && n.Kind.IsFlow():
 		k := EntryKey{Kind: EntryFlow, addr: n.Addr}
 		if n.Kind == wire.KindFlowVPNv6 {
 			k.id[0] = 1

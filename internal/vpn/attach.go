@@ -87,7 +87,6 @@ func (i *Instance) prepare(a Attachment) (*endpoint, *localMAC, error) {
 	e := &endpoint{Attachment: a}
 	if old := i.endpoints[keyOf(a)]; old != nil {
 		e.rdNumber, e.ownRD = old.rdNumber, old.ownRD
-		e.chainRD, e.hasChainRD = old.chainRD, old.hasChainRD
 	}
 	m := i.macs[a.MAC]
 	if m == nil {
@@ -220,15 +219,12 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 	}
 	ports := i.portsFor(next, e.Port)
 	i.setChain(&b, next.readvertise, next.attract)
-	if old != nil {
-		e.chainRD, e.hasChainRD = old.chainRD, old.hasChainRD
-	}
 	i.description, i.fallback, i.vlan = e.InstanceDescription, keepFallback(e.Fallback, i.fallback), i.vlanOf(e)
 	exportsChanged := i.setTargets(e.Imports, e.Exports)
 	if old == nil {
 		i.enter(e, m)
 	} else {
-		e.routes = old.routes
+		e.routes, e.chainRD, e.hasChainRD = old.routes, old.chainRD, old.hasChainRD
 		i.endpoints[keyOf(e.Attachment)] = e
 		i.ports[e.Port][slices.Index(i.ports[e.Port], old)] = e
 	}

@@ -107,9 +107,11 @@ func recordsOf(a *wire.Attrs) (out []wire.ExtCommunity) {
 			out = append(out, wire.RTRecord(wire.RT(c)))
 		}
 	}
-	slices.SortFunc(out, func(a, b wire.ExtCommunity) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(out, compareCommunities)
 	return slices.Compact(out)
 }
+
+func compareCommunities(a, b wire.ExtCommunity) int { return slices.Compare(a[:], b[:]) }
 
 // choose returns the path to announce again, of those that do not loop: the one that
 // has come the shortest way, which is the one with the fewest RT-records. So what
@@ -121,7 +123,7 @@ func (c *chain) choose(paths []rib.Path) (best *rib.Path) {
 	least := 2 * last
 	for n := range paths {
 		p := &paths[n]
-		if p.NLRI.Kind.Family().SAFI == wire.FlowVPNv4.SAFI && !c.attracts() || c.loops(p.Attrs) {
+		if p.NLRI.Kind.IsFlow() && !c.attracts() || c.loops(p.Attrs) {
 			continue
 		}
 		rank := len(recordsOf(p.Attrs))
@@ -250,15 +252,11 @@ func (c *chain) drawing(ipv6 bool) (d draw) {
 	var least []wire.ExtCommunity
 	for from := range c.sources[version(ipv6)] {
 		records := recordsOf(from)
-		if !d.on || cmp.Or(cmp.Compare(len(records), len(least)), compareCommunities(records, least)) < 0 {
+		if !d.on || cmp.Or(cmp.Compare(len(records), len(least)), slices.CompareFunc(records, least, compareCommunities)) < 0 {
 			d, least = draw{true, from}, records
 		}
 	}
 	return d
-}
-
-func compareCommunities(a, b []wire.ExtCommunity) int {
-	return slices.CompareFunc(a, b, func(a, b wire.ExtCommunity) int { return slices.Compare(a[:], b[:]) })
 }
 
 // redraw follows changes of the prefixes by the default routes.

@@ -168,7 +168,7 @@ func (i *Instance) usable() func(wire.Route, *wire.Attrs) bool {
 	only4 := caps.IPv4Only && !evpn
 	type5 := i.usableType5()
 	return func(r wire.Route, a *wire.Attrs) bool {
-		if r.NLRI.Kind.Family().SAFI == wire.FlowVPNv4.SAFI {
+		if r.NLRI.Kind.IsFlow() {
 			return true // what cannot be used of it is told when it is looked at
 		}
 		end, label := a.NextHop, r.Label
@@ -241,7 +241,7 @@ func (i *Instance) end(ctx context.Context) {
 		i.fwd.Remove(ctx)
 	}
 	for key, s := range i.steered {
-		i.m.redirects.leave(ctx, i.m, s.target, redirectUser{i, key})
+		i.m.leaveRedirect(ctx, s.target, redirectUser{i, key})
 	}
 	i.m.forget(i)
 }

@@ -58,9 +58,10 @@ type targetUse struct {
 	by     redirectUser
 }
 
-// enter makes sure that there is the instance for a route target, for a user. The user's lock
-// is held; those of redirect instances come after it, and they take no others.
-func (r *redirects) enter(ctx context.Context, m *Manager, target wire.RT, u redirectUser) error {
+// enterRedirect makes sure that there is the instance for a route target, for a user. The user's
+// lock is held; those of redirect instances come after it, and they take no others.
+func (m *Manager) enterRedirect(ctx context.Context, target wire.RT, u redirectUser) error {
+	r := &m.redirects
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.byRT[target]
@@ -79,8 +80,9 @@ func (r *redirects) enter(ctx context.Context, m *Manager, target wire.RT, u red
 	return nil
 }
 
-// leave undoes enter. What redirects to the instance is gone by then.
-func (r *redirects) leave(ctx context.Context, m *Manager, target wire.RT, u redirectUser) {
+// leaveRedirect undoes enterRedirect. What redirects to the instance is gone by then.
+func (m *Manager) leaveRedirect(ctx context.Context, target wire.RT, u redirectUser) {
+	r := &m.redirects
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.byRT[target]
@@ -216,7 +218,7 @@ func (w *worker) chooseSteering(i *Instance, sel *rib.Selection) steering {
 // reachTarget makes sure that there is the instance to redirect to; when that fails it
 // is tried again later.
 func (i *Instance) reachTarget(ctx context.Context, key rib.EntryKey, target wire.RT) error {
-	err := i.m.redirects.enter(ctx, i.m, target, redirectUser{i, key})
+	err := i.m.enterRedirect(ctx, target, redirectUser{i, key})
 	if err != nil {
 		time.AfterFunc(redirectRetry, func() { i.table.Refresh(key) })
 		return fmt.Errorf("cannot make instance %q, will retry: %w", redirectID(target), err)
@@ -302,10 +304,8 @@ func orAll(list []wire.Range) []wire.Range {
 	return list
 }
 
-// portProtocols are those with ports: TCP, UDP (RFC 8955 §4.2.2.4) and SCTP when named.
-var portProtocols = []uint16{6, 17, 132}
-
-// protocolsOf lists the protocols of a flow. With ports it is about those that have any.
+// protocolsOf lists the protocols of a flow. With ports it is about those that have any: TCP and
+// UDP (RFC 8955 §4.2.2.4), and SCTP when named.
 func protocolsOf(f *wire.Flow) (out []int16, err error) {
 	ports := f.Ports != nil || f.DestinationPorts != nil || f.SourcePorts != nil
 	switch {
@@ -316,7 +316,7 @@ func protocolsOf(f *wire.Flow) (out []int16, err error) {
 	}
 	for _, r := range f.Protocols {
 		for n := int(r.First); n <= int(r.Last); n++ {
-			if !ports || slices.Contains(portProtocols, uint16(n)) {
+			if !ports || wire.HasPorts(uint16(n)) {
 				out = append(out, int16(n))
 			}
 		}

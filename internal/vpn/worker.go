@@ -63,7 +63,7 @@ func (w *worker) serve(i *Instance) {
 	i.fwd.Sync(w.ctx, w.changes)
 	i.fwd.Release(w.ctx, w.redirects)
 	for _, u := range w.unused {
-		i.m.redirects.leave(w.ctx, i.m, u.target, u.by)
+		i.m.leaveRedirect(w.ctx, u.target, u.by)
 	}
 	i.announceMACs(moved)
 	if i.chain.table != nil {

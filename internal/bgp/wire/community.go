@@ -70,7 +70,7 @@ func RedirectCommunity(rt RT) ExtCommunity {
 
 // RedirectTarget returns the route target of a redirect action.
 func (c ExtCommunity) RedirectTarget() (RT, bool) {
-	if c[0]&^3 != 0x80 || c[0] == 0x83 || c[1] != 0x08 {
+	if !c.IsFlowAction() || c[1] != 0x08 {
 		return RT{}, false
 	}
 	rt := RT(c)

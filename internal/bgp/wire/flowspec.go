@@ -294,6 +294,9 @@ func operatorsText(typ byte, v []byte) string {
 // operatorNames are the texts of the comparison bits.
 var operatorNames = [8]string{"false ", "=", ">", ">=", "<", "<=", "!=", "true "}
 
+// HasPorts tells whether packets of a protocol have ports: TCP, UDP, SCTP.
+func HasPorts(protocol uint16) bool { return protocol == 6 || protocol == 17 || protocol == 132 }
+
 // protocolNames are the protocols that have a name in texts.
 var protocolNames = map[uint64]string{1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmpv6", 89: "ospf", 103: "pim", 132: "sctp"}
 

@@ -133,13 +133,14 @@ func (c ExtCommunity) IsRT() bool { return c[0] <= 2 && c[1] == 0x02 }
 // target, rtrecord, redirect, encap, mac-mobility, router-mac and so on, or kind
 // "" when unknown.
 func (c ExtCommunity) Known() (kind, value string) {
+	if target, ok := c.RedirectTarget(); ok {
+		return "redirect", target.String()
+	}
 	switch {
 	case c.IsRT():
 		return "target", RT(c).String()
 	case c.IsRTRecord():
 		return "rtrecord", adminText(uint16(c[0]), c[2:])
-	case c[0] >= 0x80 && c[0] <= 0x82 && c[1] == 0x08:
-		return "redirect", adminText(uint16(c[0]&^0x80), c[2:])
 	case c[0] == 0x03 && c[1] == 0x0c:
 		return "encap", EncapOf(c).String()
 	case c[0] == 0x03 && c[1] == 0x14:

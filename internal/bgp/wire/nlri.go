@@ -41,7 +41,10 @@ func (k Kind) Family() Family {
 
 // Opaque tells whether an NLRI of this kind does not fit the members of NLRI:
 // then Addr holds a digest of its octets, and Route.Raw the octets.
-func (k Kind) Opaque() bool { return k == KindES || k == KindFlowVPNv4 || k == KindFlowVPNv6 }
+func (k Kind) Opaque() bool { return k == KindES || k.IsFlow() }
+
+// IsFlow tells whether an NLRI of this kind is one of VPN FlowSpec.
+func (k Kind) IsFlow() bool { return k == KindFlowVPNv4 || k == KindFlowVPNv6 }
 
 // NLRI identifies a route: what must be equal for one announcement to replace
 // another. Labels, ESI and next hop are not part of it. It has a fixed size
