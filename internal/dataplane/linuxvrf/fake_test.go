@@ -51,7 +51,7 @@ func newFakeKernel(ports ...string) *fakeKernel {
 	return k
 }
 
-func ruleKey(r netlinkx.Rule) string  { return fmt.Sprint(r.Family, r.Priority, r.Table, r.VRF) }
+func ruleKey(r netlinkx.Rule) string  { r.Protocol = 0; return fmt.Sprint(r.Family, " ", r) }
 func routeID(r netlinkx.Route) string { return fmt.Sprint(r.Dst, r.Table, r.Metric) }
 
 func (k *fakeKernel) addLink(l netlinkx.Link) int {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/devname"
@@ -132,13 +133,12 @@ func (d *Driver) rules() error {
 	return nil
 }
 
+// hasRule tells whether there is a rule, whoever made it.
 func hasRule(have []netlinkx.Rule, want netlinkx.Rule) bool {
-	for _, r := range have {
-		if r.Priority == want.Priority && r.VRF == want.VRF && r.Table == want.Table {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(have, func(r netlinkx.Rule) bool {
+		r.Protocol = want.Protocol
+		return r == want
+	})
 }
 
 // do carries out requests and returns all errors, but for deletions of what is not there.
