@@ -13,7 +13,7 @@ import (
 
 // Drifted compares a list of all devices with what the open instances have, and looks
 // for one nexthop object on each device: the kernel takes all of them, and the routes
-// that have them, when a device goes down.
+// that have them, when a device goes down. Of rules it looks for all.
 func (d *Driver) Drifted(ctx context.Context) ([]dataplane.Drift, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -28,6 +28,9 @@ func (d *Driver) Drifted(ctx context.Context) ([]dataplane.Drift, error) {
 		return nil, err
 	}
 	if err := d.findLost(links); err != nil {
+		return nil, err
+	}
+	if err := d.findLostRules(); err != nil {
 		return nil, err
 	}
 	for _, h := range d.open {

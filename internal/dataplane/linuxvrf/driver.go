@@ -45,6 +45,8 @@ type Driver struct {
 	labelled map[uint32]bool
 	// users are the routes that have a local label as next hop.
 	users map[uint32]map[routeKey]bool
+	// portMasks tells whether rules have port masks; nil when nobody needed to know.
+	portMasks *bool
 }
 
 // New returns a driver for the network namespace of the calling thread. It has the
@@ -94,7 +96,7 @@ func start(cfg Config, k kernel, log *slog.Logger) (*Driver, error) {
 		cfg: cfg, log: log, k: k, open: map[string]*handle{}, nexthops: newNexthopTable(), tunnels: map[tunnelKey]int{},
 		labels: map[uint32]*label{}, labelled: map[uint32]bool{}, users: map[uint32]map[routeKey]bool{},
 	}
-	for _, step := range []func() error{d.prepare, d.findTunnels, d.receive, d.findNexthops, d.sweepTables, d.findLabels, d.sweepNexthops} {
+	for _, step := range []func() error{d.prepare, d.findTunnels, d.receive, d.findNexthops, d.sweepTables, d.sweepRules, d.findLabels, d.sweepNexthops} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -113,6 +115,7 @@ func (d *Driver) Capabilities() dataplane.Capabilities {
 		ECMP:          true,
 		Directions:    []dataplane.Direction{dataplane.Both},
 		IPv6Underlay:  d.cfg.LocalAddr.Is6(),
+		Redirect:      true,
 	}
 }
 

@@ -33,6 +33,8 @@ type fakeKernel struct {
 	log []string
 	// refuse makes the error of a request that the kernel does not take.
 	refuse func(netlinkx.Request) error
+	// noPortMasks is set for a kernel that knows no masks of ports, and says nothing of it.
+	noPortMasks bool
 }
 
 func newFakeKernel(ports ...string) *fakeKernel {
@@ -113,8 +115,11 @@ func (k *fakeKernel) do(r netlinkx.Request) error {
 	case netlinkx.AddressRequest:
 		_, there = k.addresses[fmt.Sprint(r.Index, r.Prefix)]
 	case netlinkx.RuleRequest:
-		_, there = k.rulesOf[ruleKey(r.Rule)]
+		_, there = k.rulesOf[ruleKey(k.asTaken(r.Rule))]
 		mayBe = false
+		if !validPorts(r.SourcePorts) || !validPorts(r.DestinationPorts) || r.Goto != 0 && r.Goto <= r.Priority {
+			return unix.EINVAL
+		}
 	case netlinkx.Message:
 		_, there = k.neighbours[fmt.Sprint(r.Index, r.Addr)]
 	}
@@ -125,6 +130,18 @@ func (k *fakeKernel) do(r netlinkx.Request) error {
 		return unix.EEXIST
 	}
 	return nil
+}
+
+func validPorts(p netlinkx.Ports) bool {
+	return p == netlinkx.Ports{} || p.First != 0 && p.First <= p.Last && p.Last != 65535 && (p.Mask == 0 || p.First == p.Last && p.First&^p.Mask == 0)
+}
+
+// asTaken is a rule as the kernel takes it.
+func (k *fakeKernel) asTaken(r netlinkx.Rule) netlinkx.Rule {
+	if k.noPortMasks {
+		r.SourcePorts.Mask, r.DestinationPorts.Mask = 0, 0
+	}
+	return r
 }
 
 func set[K comparable, V any](m map[K]V, del bool, k K, v V) {
@@ -148,7 +165,7 @@ func (k *fakeKernel) carryOut(r netlinkx.Request) {
 	case netlinkx.AddressRequest:
 		set(k.addresses, r.Delete, fmt.Sprint(r.Index, r.Prefix), r.Address)
 	case netlinkx.RuleRequest:
-		set(k.rulesOf, r.Delete, ruleKey(r.Rule), r.Rule)
+		set(k.rulesOf, r.Delete, ruleKey(k.asTaken(r.Rule)), k.asTaken(r.Rule))
 	case netlinkx.Message:
 		set(k.neighbours, r.Op == netlinkx.Delete, fmt.Sprint(r.Index, r.Addr), r.Neigh)
 	}
@@ -339,6 +356,9 @@ func (k *fakeKernel) state() []string {
 	}
 	for _, a := range k.addresses {
 		out = append(out, k.name(fmt.Sprintf("addr %s dev #%d", a.Prefix, a.Index)))
+	}
+	for _, r := range k.rulesOf {
+		out = append(out, netlinkx.RuleRequest{Rule: r}.String())
 	}
 	sort.Strings(out)
 	return out

@@ -28,6 +28,7 @@ type handle struct {
 	ports     map[string]int // index by name
 	endpoints map[endpointKey]endpoint
 	routes    map[netip.Prefix]installed
+	steering  map[uint8]*steering // by AF_INET and AF_INET6
 	// down are the ports that were switched off when last seen.
 	down map[string]bool
 	// stale is set when entries were lost with a device.
@@ -37,6 +38,7 @@ type handle struct {
 func newHandle(d *Driver, inst dataplane.Instance) *handle {
 	return &handle{
 		d: d, inst: inst, alias: aliasOf(inst.ID), ports: map[string]int{}, down: map[string]bool{}, endpoints: map[endpointKey]endpoint{}, routes: map[netip.Prefix]installed{},
+		steering: newSteering(),
 	}
 }
 
@@ -81,7 +83,7 @@ func (h *handle) closing(del bool) (reqs []netlinkx.Request) {
 	return reqs
 }
 
-// freeTable returns a routing table that no VRF device has and that is empty.
+// freeTable returns a routing table that no VRF device and no rule has and that is empty.
 func (d *Driver) freeTable(links []netlinkx.Link) (uint32, error) {
 	taken := map[uint32]bool{}
 	for _, l := range links {
@@ -89,6 +91,15 @@ func (d *Driver) freeTable(links []netlinkx.Link) (uint32, error) {
 	}
 	for _, h := range d.open {
 		taken[h.table] = true
+	}
+	for _, family := range families {
+		rules, err := rulesOf(d.k, family)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range rules {
+			taken[r.Table] = true
+		}
 	}
 	for table := uint32(firstTable); ; table++ {
 		if taken[table] {
@@ -151,12 +162,14 @@ func (h *handle) change(b *batch, c dataplane.Change) error {
 			return badPort(false, "%s is a port of Open vSwitch: want an Ethernet device", e.Port)
 		}
 		b.flush()
-		return h.setPort(c.Delete, e.Port)
+		return errors.Join(h.setPort(c.Delete, e.Port), h.frame())
 	case dataplane.LocalPrefix:
 		if c.Delete {
-			return h.deleteEndpoint(b, e)
+			return errors.Join(h.deleteEndpoint(b, e), h.frame())
 		}
-		return h.setEndpoint(b, e)
+		return errors.Join(h.setEndpoint(b, e), h.frame())
+	case dataplane.Redirect:
+		return h.setClass(c.Delete, &e)
 	case dataplane.Prefix:
 		if c.Delete {
 			h.deleteRoute(b, e.Prefix)
@@ -185,6 +198,9 @@ func (h *handle) Remove(ctx context.Context) error {
 
 // remove takes all entries out, and then the device.
 func (h *handle) remove() error {
+	if err := h.dropClasses(); err != nil {
+		return err
+	}
 	b := h.d.newBatch(1)
 	for prefix := range h.routes {
 		h.deleteRoute(b, prefix)

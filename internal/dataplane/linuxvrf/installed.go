@@ -38,7 +38,7 @@ func (h *handle) Installed(ctx context.Context) ([]dataplane.Entry, error) {
 	for prefix, r := range h.routes {
 		out = append(out, dataplane.Entry{Kind: dataplane.Prefix, Prefix: prefix, NextHops: slices.Clone(r.hops)})
 	}
-	return out, nil
+	return h.installedClasses(out)
 }
 
 // load makes what is known of the instance what the kernel has.
@@ -55,6 +55,9 @@ func (h *handle) load() error {
 		return err
 	}
 	if err := h.loadRoutes(); err != nil {
+		return err
+	}
+	if err := h.loadSteering(); err != nil {
 		return err
 	}
 	h.stale = false

@@ -104,7 +104,8 @@ func (d *Driver) forwardIPv6() error {
 	return nil
 }
 
-// rules puts the rule for VRFs in front of the one for the table "local".
+// rules puts the rule for VRFs in front of the one for the table "local", and the guard in
+// front of those for classes of packets.
 func (d *Driver) rules() error {
 	for _, family := range families {
 		have, err := d.k.Rules(family)
@@ -116,9 +117,10 @@ func (d *Driver) rules() error {
 		}
 		vrf := netlinkx.Rule{Family: family, Priority: vrfPriority, VRF: true, Protocol: ours}
 		local := netlinkx.Rule{Family: family, Priority: localPriority, Table: unix.RT_TABLE_LOCAL, Protocol: ours}
+		guard := netlinkx.Rule{Family: family, Priority: guardPriority, Unreachable: true, Protocol: ours}
 		first := netlinkx.Rule{Family: family, Table: unix.RT_TABLE_LOCAL}
 		var reqs []netlinkx.Request
-		for _, want := range []netlinkx.Rule{vrf, local} {
+		for _, want := range []netlinkx.Rule{vrf, local, guard} {
 			if !hasRule(have, want) {
 				reqs = append(reqs, netlinkx.RuleRequest{Rule: want})
 			}
