@@ -165,5 +165,8 @@ func (h *handle) Repair(ctx context.Context) (bool, error) {
 	if err := h.load(); err != nil {
 		return true, fmt.Errorf("repair instance %q: %w", h.inst.ID, err)
 	}
+	if err := h.frame(); err != nil {
+		return true, fmt.Errorf("repair instance %q: %w", h.inst.ID, err)
+	}
 	return true, nil
 }
