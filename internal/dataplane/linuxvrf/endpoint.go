@@ -151,13 +151,34 @@ func (h *handle) dropUnused(b *batch, e endpoint) {
 }
 
 func neighbour(e endpoint, op netlinkx.Op) netlinkx.Message {
-	family := uint8(unix.AF_INET)
-	if e.IP.Is6() {
-		family = unix.AF_INET6
-	}
 	return netlinkx.Message{Op: op, Neigh: netlinkx.Neigh{
-		Family: family, State: unix.NUD_PERMANENT, Protocol: ours, Index: e.index, MAC: e.MAC, Addr: e.IP,
+		Family: familyOf(e.IP), State: unix.NUD_PERMANENT, Protocol: ours, Index: e.index, MAC: e.MAC, Addr: gatewayOf(e.IP),
 	}}
+}
+
+// standIns are the addresses, on a port, of an endpoint that is announced with a default route and
+// has none: the kernel takes no gateway 0.0.0.0 or ::.
+var standIns = map[netip.Addr]netip.Addr{
+	netip.IPv4Unspecified(): netip.MustParseAddr("169.254.255.254"),
+	netip.IPv6Unspecified(): netip.MustParseAddr("fe80::ffff:ffff:ffff:fffe"),
+}
+
+// gatewayOf returns the address by which routes lead to an endpoint.
+func gatewayOf(ip netip.Addr) netip.Addr {
+	if a, ok := standIns[ip]; ok {
+		return a
+	}
+	return ip
+}
+
+// behindGateway is the reverse of gatewayOf.
+func behindGateway(a netip.Addr) netip.Addr {
+	for ip, standIn := range standIns {
+		if a == standIn {
+			return ip
+		}
+	}
+	return a
 }
 
 func gateway(e endpoint) netlinkx.Address {
@@ -183,8 +204,8 @@ func (d *Driver) setLabel(b *batch, h *handle, number uint32) error {
 		if e.IP.Is6() {
 			at = &now.v6
 		}
-		if !at.IsValid() || e.IP.Less(*at) {
-			*at = e.IP
+		if via := gatewayOf(e.IP); !at.IsValid() || via.Less(*at) {
+			*at = via
 		}
 	}
 	old := d.labels[number]

@@ -101,6 +101,9 @@ func (k *fakeKernel) do(r netlinkx.Request) error {
 				return unix.EINVAL
 			}
 		}
+		if len(r.Group) == 0 && r.Via.IsValid() && r.Via.IsUnspecified() {
+			return unix.EINVAL
+		}
 		if l := k.links[r.Index]; len(r.Group) == 0 && (!l.Up || l.Kind == "veth" && !l.Carrier) {
 			return unix.ENETDOWN
 		}

@@ -121,7 +121,8 @@ func (h *handle) loadEndpoints() error {
 
 // endpointOf returns the entry as it is remembered or, as far as the kernel tells, as it must have been.
 func (h *handle) endpointOf(port string, number uint32, n netlinkx.Neigh, addrs []netlinkx.Address) endpoint {
-	old, known := h.endpoints[endpointKey{number, n.Addr}]
+	ip := behindGateway(n.Addr)
+	old, known := h.endpoints[endpointKey{number, ip}]
 	var gateways []netip.Addr
 	for _, a := range addrs {
 		if a.Protocol == ours && a.Prefix.Addr().Is4() == n.Addr.Is4() {
@@ -133,8 +134,8 @@ func (h *handle) endpointOf(port string, number uint32, n netlinkx.Neigh, addrs 
 		return old
 	}
 	e := endpoint{index: n.Index, Entry: dataplane.Entry{
-		Kind: dataplane.LocalPrefix, Port: port, Label: number, MAC: n.MAC, IP: n.Addr,
-		Prefix: netip.PrefixFrom(n.Addr, n.Addr.BitLen()), Direction: dataplane.Both,
+		Kind: dataplane.LocalPrefix, Port: port, Label: number, MAC: n.MAC, IP: ip,
+		Prefix: netip.PrefixFrom(ip, ip.BitLen()), Direction: dataplane.Both,
 	}}
 	if len(gateways) == 1 {
 		e.Gateway = gateways[0]

@@ -146,6 +146,13 @@ func TestRequests(t *testing.T) {
 				"nexthop replace id 1600000001 via 198.51.100.2 dev tap0 onlink proto 19",
 				"route replace 198.51.100.2/32 table 1001 metric 1024 proto 19 nhid 1600000001",
 			}},
+		{"endpoint without address", []dataplane.Entry{port("tap0"), route("0.0.0.0/0", "192.0.2.1/16/gre")},
+			plus(local("tap0", 16, "0.0.0.0", "")), []string{
+				"neigh replace 169.254.255.254 dev tap0 lladdr 00:00:5e:00:53:10 permanent proto 19",
+				"mpls route add 16 via link 00:00:5e:00:53:10 dev tap0 proto 19",
+				"nexthop replace id 1600000001 via 169.254.255.254 dev tap0 onlink proto 19",
+				"route replace 0.0.0.0/0 table 1001 metric 1024 proto 19 nhid 1600000001",
+			}},
 		{"end of an endpoint with a route to it", append(slices.Clone(have), route("198.51.100.2/32", "192.0.2.1/16/gre")), minus(have[1]), []string{
 			"route replace 198.51.100.2/32 table 1001 metric 1024 proto 19",
 			"nexthop del id 1600000001",
@@ -381,7 +388,7 @@ func drawEntry(t *rapid.T, id string) dataplane.Entry {
 	labels := map[string]uint32{"a0": 16, "a1": 17, "b0": 18, "b1": 19}
 	name := fmt.Sprint(id, n)
 	if rapid.Bool().Draw(t, "endpoint") {
-		ip := rapid.SampledFrom([]string{"198.51.100.2", "198.51.100.3", "2001:db8::2"}).Draw(t, "ip")
+		ip := rapid.SampledFrom([]string{"198.51.100.2", "198.51.100.3", "0.0.0.0", "2001:db8::2"}).Draw(t, "ip")
 		gateway := map[bool]string{true: "2001:db8::1", false: "198.51.100.1"}[strings.Contains(ip, ":")]
 		return local(name, labels[name], ip, gateway)
 	}
