@@ -87,8 +87,8 @@ func (o Options) Check() error {
 		return fmt.Errorf("scenario %q: must be one of %s", o.Scenario, ScenarioNames())
 	case s != nil && o.VPN == VPNEVPN:
 		return fmt.Errorf("VPN type %q: must be %s with a scenario", o.VPN, VPNIPVPN)
-	case s != nil && s.redirect && o.Dataplane == DataplaneLinux:
-		return fmt.Errorf("dataplane %q: must be %s or %s with scenario %s, which redirects traffic", o.Dataplane, DataplaneEBPF, DataplaneOVS, s.Name)
+	case s != nil && s.balance && o.Dataplane == DataplaneLinux:
+		return fmt.Errorf("dataplane %q: must be %s or %s with scenario %s: the kernel balances each direction by itself", o.Dataplane, DataplaneEBPF, DataplaneOVS, s.Name)
 	}
 	o = o.withDefaults()
 	drivers, ok := dataplanes[o.VPN]

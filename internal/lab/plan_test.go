@@ -71,6 +71,8 @@ func TestOptionsCheck(t *testing.T) {
 		"vpn l2vpn":         {func(o *Options) { o.VPN = "l2vpn" }, `VPN type "l2vpn": must be evpn or ipvpn`},
 		"ovs for E-VPN":     {func(o *Options) { o.Dataplane = "ovs" }, `dataplane "ovs": must be linux for VPN type evpn`},
 		"unknown dataplane": {func(o *Options) { o.VPN, o.Dataplane = "ipvpn", "dpdk" }, `dataplane "dpdk": must be ebpf or ovs or linux for`},
+		"linux balances": {func(o *Options) { o.VPN, o.Dataplane, o.Scenario = "ipvpn", "linux", "chain-redirect-lb" },
+			`dataplane "linux": must be ebpf or ovs with scenario chain-redirect-lb`},
 		"ovs over IPv6": {func(o *Options) { o.VPN, o.Dataplane, o.Underlay = "ipvpn", "ovs", 6 },
 			"underlay 6: must be 4 with dataplane ovs"},
 		"long directory": {func(o *Options) { o.VPN, o.Dataplane, o.RunDir = "ipvpn", "ovs", "/"+strings.Repeat("d", 80) },

@@ -15,9 +15,9 @@ type Scenario struct {
 	Name string
 	// Title says what it shows.
 	Title string
-	// redirect is set when the driver must redirect classes of traffic.
-	redirect bool
-	build    func(*sketch)
+	// balance is set when both directions of a flow must meet the same copy of a machine.
+	balance bool
+	build   func(*sketch)
 }
 
 // Scenarios lists all, as the original's samples number them.
@@ -28,7 +28,7 @@ var Scenarios = []Scenario{
 	{"chain-example1bis", "the same with default routes between the service machines", false, chain(chainDefault)},
 	{"chain-example2", "the same with routes re-advertised between the service machines", false, chain(chainReadvertise)},
 	{"chain-example3", "the same without a change of the two networks' route targets", false, chain(chainUntouched)},
-	{"chain-traffic-redirect", "only TCP to port 80 goes through the service machines", true, chain(chainRedirect)},
+	{"chain-traffic-redirect", "only TCP to port 80 goes through the service machines", false, chain(chainRedirect)},
 	{"chain-redirect-lb", "the same with two copies of the second service machine, one on each node", true, chain(chainBalance)},
 	{"chain-redirect-lb2", "the same with three copies on one node", true, chain(chainBalance3)},
 }

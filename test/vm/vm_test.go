@@ -64,11 +64,21 @@ func TestUnderUML(t *testing.T) {
 
 // TestLabUnderUML is the lab as a user has it, with the driver linux for its IP VPN.
 func TestLabUnderUML(t *testing.T) {
-	g := guest{dir: "/", modules: []string{"ipv6", "veth", "bridge"}, timeout: 4 * time.Minute}
-	program := buildProgram(t, "bagpipe")
-	out := mustRun(t, g, program, "lab", "up", "--vpn", "ipvpn", "--dataplane", "linux", "--bagpipe-bgp", buildProgram(t, "bagpipe-bgp"))
-	if want := "linux: local-prefix 4, port 2, prefix 6"; !strings.Contains(out, want) {
-		t.Errorf("no %q in what the lab said:\n%s", want, tail(out))
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"two machines", []string{"--vpn", "ipvpn"}, "linux: local-prefix 4, port 2, prefix 6"},
+		{"redirection", []string{"--scenario", "chain-traffic-redirect"}, "traffic: 4 of 4 checks passed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := guest{dir: "/", modules: []string{"ipv6", "veth", "bridge"}, timeout: 4 * time.Minute}
+			args := append([]string{buildProgram(t, "bagpipe"), "lab", "up", "--dataplane", "linux", "--bagpipe-bgp", buildProgram(t, "bagpipe-bgp")}, tt.args...)
+			if out := mustRun(t, g, args...); !strings.Contains(out, tt.want) {
+				t.Errorf("no %q in what the lab said:\n%s", tt.want, tail(out))
+			}
+		})
 	}
 }
 
