@@ -16,6 +16,11 @@
 //	              ip nexthop replace id G group N1/N2 proto 19
 //	              ip route replace PREFIX table T metric 1024 proto 19 nhid G
 //
+//	Redirect      ip rule add iif PORT priority 0 goto BLOCK proto 19, also for the VRF device
+//	              ip rule add to GATEWAY priority BLOCK lookup T proto 19
+//	              ip rule add to PREFIX ipproto 6 dport 80 priority BLOCK+n lookup TARGET proto 19
+//	              ip rule add priority BLOCK+262142 lookup T proto 19
+//
 // A next hop that is this node is one via the endpoint's address on its port, or, as
 // long as there is no endpoint with that label, an unreachable route. Nexthop objects
 // are shared by all routes, of all VRFs. To a PE over GRE or UDP there is a tunnel device,
@@ -23,6 +28,20 @@
 //
 // IPv6 routes have an IPv4 PE as an IPv4-mapped gateway (RFC 4798), for which the kernel
 // asks by ARP.
+//
+// # Classes of packets
+//
+// Only what comes from ports is looked up in a VRF's table, so that rules with that input decide
+// for classes of packets. Which input a packet has depends: the VRF device before Linux 5.19
+// and for IPv6, otherwise the port; with a rule for each all are met. They lead to a block
+// of priorities for each VRF, where there is no need to tell the input again: what is never
+// redirected, the classes in their order (RFC 8955 §5.1), and the VRF's own table. No packet falls
+// into a block, as one rule ends the search before the first.
+//
+// A class is a rule, or more for a range up to port 65535, which a range of the kernel cannot
+// have. Ports are those that the kernel finds in packets that are not fragmented, and 0
+// otherwise, so that port 0 is no port. A lookup for an ARP request is one of a packet without
+// protocol: a class for any protocol decides where its answer is looked for.
 //
 // # What is ours
 //
