@@ -80,3 +80,26 @@ func TestRulesInWords(t *testing.T) {
 		}
 	}
 }
+
+// Ports by mask decide as a range that ends with 65535 would.
+func TestPortMasks(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t, "mask")
+	c := dial(t, ns)
+	rule := Rule{Family: unix.AF_INET, Priority: 9, IPProtocol: 17, DestinationPorts: Ports{65534, 65534, 0xfffe}, Unreachable: true}
+	do(t, c, RuleRequest{Rule: rule})
+	list, err := c.Rules(unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(list, rule) {
+		t.Skip("this kernel has no port masks: they came with Linux 6.15")
+	}
+	ns.Run("ip", "route", "add", "default", "dev", "lo")
+	for port, want := range map[string]bool{"65533": true, "65534": false, "65535": false, "1": true} {
+		out, err := ns.Try("ip", "route", "get", "203.0.113.1", "ipproto", "udp", "sport", "1", "dport", port)
+		if (err == nil) != want {
+			t.Errorf("port %s: %v, %s", port, err, out)
+		}
+	}
+}
