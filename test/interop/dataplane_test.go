@@ -215,12 +215,17 @@ func (s *vpnSite) connect(to *vpnSite) {
 	}, func() string { return s.label + " to reach " + to.label + " on the underlay" })
 }
 
-// sends sends a megabyte by TCP from a site's machine to the other's.
-func (s *vpnSite) sends(to *vpnSite) error {
-	const size = 1 << 20
+// transferSize is what a machine sends to another, in octets.
+const transferSize = 1 << 20
+
+// sends sends to another machine by TCP, to any port.
+func (s *vpnSite) sends(to *vpnSite) error { return s.sendsTo(to, 0, 0) }
+
+// sendsTo sends from one port to another; 0 is any.
+func (s *vpnSite) sendsTo(to *vpnSite, sport, dport uint16) error {
 	var l net.Listener
 	err := netspace.Do(to.vm.Name, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(to.ip, 0).String())
+		l, err = net.Listen("tcp", netip.AddrPortFrom(to.ip, dport).String())
 		return err
 	})
 	if err != nil {
@@ -237,21 +242,21 @@ func (s *vpnSite) sends(to *vpnSite) error {
 			return
 		}
 		_ = c.SetDeadline(deadline)
-		n, err := io.Copy(io.Discard, c)
-		if err == nil && n != size {
-			err = fmt.Errorf("%d octets arrived of %d", n, size)
-		}
+		// The receiver closes first, so that the sender can have its port again.
+		_, err = io.CopyN(io.Discard, c, transferSize)
 		received <- errors.Join(err, c.Close())
 	}()
 	var c net.Conn
 	err = netspace.Do(s.vm.Name, func() (err error) {
-		c, err = (&net.Dialer{Deadline: deadline}).Dial("tcp", l.Addr().String())
+		c, err = (&net.Dialer{Deadline: deadline, LocalAddr: &net.TCPAddr{Port: int(sport)}}).Dial("tcp", l.Addr().String())
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	_ = c.SetDeadline(deadline)
-	_, err = c.Write(make([]byte, size))
-	return errors.Join(err, c.Close(), <-received)
+	if _, err = c.Write(make([]byte, transferSize)); err == nil {
+		_, err = io.Copy(io.Discard, c)
+	}
+	return errors.Join(err, <-received, c.Close())
 }

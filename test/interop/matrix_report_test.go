@@ -62,6 +62,13 @@ Packets of IP VPNs, each with ping and TCP both ways and with routes from BGP: T
 the original's ovs in one VPN, over GRE and VXLAN. Under Linux 6.1 (test/vm) the driver linux meets ebpf over GRE and UDP, and ovs over GRE;
 and FRR's VRF meets ebpf with VPNv4 and VPNv6 over GRE and with EVPN type 5 over VXLAN, and linux with VPNv4 and VPNv6 over Ethernet.
 
+Service chains: TestMixedChain has a service on an original node (ovs) between two networks on one of ours (ovs, ebpf), and the other way
+round; routes re-advertised, and TCP to a port attracted by FlowSpec. Counters show that the traffic passes the service both ways. An
+original redirects only if the classifier has one source port and one destination port: at any other it fails, and traffic goes straight.
+
+TestFlowSpec has ExaBGP and GoBGP decode VPN FlowSpec routes of our encoder and our decoder read theirs, IPv4 and IPv6: all components
+from 1 to 6 and all operators. What forwarding cannot match, such as fragments, is refused by name.
+
 FRR 8.4 as a PE with IPv4 next hops: for GRE it wants a tunnel device whose peer address is the next hop
 (set l3vpn next-hop encapsulation gre in a route map allows it). As next hop of VPNv6 it announces an IPv6 address of the session's interface if there is one,
 which a node with an IPv4 underlay cannot use: give it the mapped address (::ffff:192.0.2.1/120), and a route to the mapped address of the other node.

@@ -21,6 +21,7 @@ var exabgpKind = peerKind{
 	notes: []string{
 		"ExaBGP's configuration has no E-VPN routes and no RT constraint; it decodes E-VPN routes.",
 		"It encodes the text `target:192.0.2.1:9` wrongly (as a four-octet AS); the test gives it route targets as numbers.",
+		"It closes the session when a FlowSpec route redirects to a route target with a four-octet AS; and an IPv6 FlowSpec route without a prefix it sends as an IPv4 one.",
 	},
 }
 
@@ -138,7 +139,7 @@ func (e *exabgp) command(t testing.TB, verb string, r vpnRoute) {
 	line := fmt.Sprintf("%s route %s rd %s label %d next-hop %s origin igp local-preference %s %s",
 		verb, r.Prefix, r.RD, r.Label, r.NextHop, r.LocalPref, communities)
 	if r.Flow != "" {
-		match := strings.NewReplacer("; ", "; ", "protocol =6", "protocol tcp").Replace(r.Flow)
+		match := exabgpMatch(r.Flow)
 		if r.Family == "FlowSpec VPNv6" {
 			match = strings.Replace(match, "protocol", "next-header", 1)
 		}
@@ -147,6 +148,18 @@ func (e *exabgp) command(t testing.TB, verb string, r vpnRoute) {
 	if _, err := e.pipe.WriteString(line + "\n"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// exabgpMatch writes components in ExaBGP's language: lists of values in brackets.
+func exabgpMatch(flow string) string {
+	parts := strings.Split(flow, "; ")
+	for i, part := range parts {
+		name, values, _ := strings.Cut(part, " ")
+		if strings.Contains(values, " ") {
+			parts[i] = name + " [ " + values + " ]"
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // sends: a flow has no LOCAL_PREF of its own.
@@ -191,6 +204,7 @@ type exabgpNLRI struct {
 	Source6           []string `json:"source-ipv6"`
 	Protocol          []string `json:"protocol"`
 	NextHeader        []string `json:"next-header"`
+	Port              []string `json:"port"`
 	DestinationPort   []string `json:"destination-port"`
 	SourcePort        []string `json:"source-port"`
 }
@@ -245,10 +259,11 @@ func (n exabgpNLRI) route(family string) vpnRoute {
 		values []string
 	}{
 		{"destination", slices.Concat(n.Dest4, n.Dest6)}, {"source", slices.Concat(n.Source4, n.Source6)},
-		{"protocol", slices.Concat(n.Protocol, n.NextHeader)}, {"destination-port", n.DestinationPort}, {"source-port", n.SourcePort},
+		{"protocol", slices.Concat(n.Protocol, n.NextHeader)}, {"port", n.Port},
+		{"destination-port", n.DestinationPort}, {"source-port", n.SourcePort},
 	} {
 		if len(c.values) > 0 {
-			text := strings.ReplaceAll(strings.Join(c.values, " "), "tcp", "6")
+			text := protocolNumbers(strings.Join(c.values, " "))
 			if c.name == "destination" || c.name == "source" {
 				text = strings.TrimSuffix(text, "/0") // the offset of IPv6
 			}

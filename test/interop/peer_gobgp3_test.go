@@ -94,10 +94,7 @@ func (g *gobgp3) rib(t testing.TB, verb string, r vpnRoute) {
 	}
 	extra := " rd " + r.RD + " rt"
 	for _, rt := range r.RTs {
-		if as, n, _ := strings.Cut(rt, ":"); number(as) > 65535 && !strings.Contains(as, ".") {
-			rt = fmt.Sprintf("%d.%d:%s", number(as)>>16, number(as)&0xffff, n)
-		}
-		extra += " " + rt
+		extra += " " + gobgpWord(rt)
 	}
 	for _, c := range r.Communities {
 		if name, ok := strings.CutPrefix(c, "encap:"); ok {
@@ -111,9 +108,9 @@ func (g *gobgp3) rib(t testing.TB, verb string, r vpnRoute) {
 	case r.Kind == "mac-ip":
 		line = fmt.Sprintf("macadv %s %s etag 0 label %d%s", r.MAC, map[bool]string{true: "0.0.0.0"}[r.IP == ""]+r.IP, r.Label, extra)
 	case r.Flow != "":
-		match := strings.NewReplacer(";", "", "protocol =6", "protocol tcp", "port =", "port ==").Replace(r.Flow)
-		then := strings.Replace(strings.Join(r.Communities, " "), ":", " ", 1)
-		line = fmt.Sprintf("match %s then %s%s", match, then, extra)
+		match := strings.NewReplacer(";", "", " =", " ==").Replace(r.Flow)
+		action, target, _ := strings.Cut(r.Communities[0], ":")
+		line = fmt.Sprintf("match %s then %s %s%s", match, action, gobgpWord(target), extra)
 	default:
 		line = fmt.Sprintf("%s label %d%s", r.Prefix, r.Label, extra)
 	}
@@ -124,6 +121,14 @@ func (g *gobgp3) rib(t testing.TB, verb string, r vpnRoute) {
 	if out, err := g.Try(args...); err != nil || out != "" {
 		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
 	}
+}
+
+// gobgpWord writes a route target for the command line: a four-octet AS as two numbers.
+func gobgpWord(rt string) string {
+	if as, n, _ := strings.Cut(rt, ":"); number(as) > 65535 && !strings.Contains(as, ".") {
+		return fmt.Sprintf("%d.%d:%s", number(as)>>16, number(as)&0xffff, n)
+	}
+	return rt
 }
 
 // vrf adds or deletes a VRF for its import route target: the command line has no

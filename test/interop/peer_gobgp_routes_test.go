@@ -121,12 +121,14 @@ func gobgpFlow(value json.RawMessage) (string, error) {
 		if err := json.Unmarshal(c.Value, &items); err != nil {
 			return "", err
 		}
-		var b []byte
-		for _, i := range items {
-			b = append(b, i.Op&^0x30|0x10, byte(i.Value>>8), byte(i.Value))
+		var text strings.Builder
+		for n, i := range items {
+			if n > 0 {
+				text.WriteString(map[bool]string{true: "&", false: " "}[i.Op&0x40 != 0])
+			}
+			fmt.Fprintf(&text, "%s%d", flowOperators[i.Op&7], i.Value)
 		}
-		text, _ := flowValues(b)
-		parts = append(parts, flowNames[c.Type]+" "+text)
+		parts = append(parts, flowNames[c.Type]+" "+text.String())
 	}
 	return strings.Join(parts, "; "), nil
 }
@@ -177,22 +179,27 @@ func (r *vpnRoute) gobgpCommunity(c gobgpCommunity) error {
 	text := strings.Trim(string(c.Value), `"`)
 	switch {
 	case c.Type <= 2 && c.Subtype == 2:
-		// A four-octet AS is shown as two numbers.
-		admin, n, _ := strings.Cut(text, ":")
-		if high, low, ok := strings.Cut(admin, "."); ok && c.Type == 2 {
-			admin = strconv.Itoa(int(number(high))<<16 | int(number(low)))
-		}
-		r.RTs = append(r.RTs, admin+":"+n)
+		r.RTs = append(r.RTs, gobgpTarget(c.Type, text))
 	case c.Type == 3 && c.Subtype == 12:
 		r.Communities = append(r.Communities, map[uint32]string{8: "encap:vxlan", 10: "encap:mpls"}[c.Tunnel])
 	case c.Type == 6 && c.Subtype == 0:
 		r.Communities = append(r.Communities, fmt.Sprintf("mac-mobility:%d", c.Sequence))
-	case c.Type == 0x80 && c.Subtype == 8:
-		r.Communities = append(r.Communities, "redirect:"+text)
+	case c.Type&^0x83 == 0 && c.Subtype == 8:
+		r.Communities = append(r.Communities, "redirect:"+gobgpTarget(c.Type&3, text))
 	default:
 		return fmt.Errorf("unexpected extended community %d, %d", c.Type, c.Subtype)
 	}
 	return nil
+}
+
+// gobgpTarget brings a route target into our form: a four-octet AS is shown as two
+// numbers.
+func gobgpTarget(form byte, text string) string {
+	admin, n, _ := strings.Cut(text, ":")
+	if high, low, ok := strings.Cut(admin, "."); ok && form == 2 {
+		admin = strconv.Itoa(int(number(high))<<16 | int(number(low)))
+	}
+	return admin + ":" + n
 }
 
 // gobgpRoutes decodes a table, paths by prefix.

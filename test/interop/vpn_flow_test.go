@@ -3,152 +3,117 @@
 package interop
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 )
 
 // flowNames are the components that tests use, by type (RFC 8955 §4.2.2).
-var flowNames = []string{1: "destination", 2: "source", 3: "protocol", 5: "destination-port", 6: "source-port"}
+var flowNames = []string{1: "destination", 2: "source", 3: "protocol", 4: "port", 5: "destination-port", 6: "source-port"}
 
-// Comparison bits of an operator octet (RFC 8955 §4.2.1.1).
-var flowOperators = []struct {
-	text string
-	bits byte
-}{{">=", 3}, {"<=", 5}, {">", 2}, {"<", 4}, {"=", 1}}
+// flowOperators are the texts of the comparison bits (RFC 8955 §4.2.1.1).
+var flowOperators = []string{1: "=", 2: ">", 3: ">=", 4: "<", 5: "<=", 6: "!="}
 
-// flowRoute encodes components such as "destination 203.0.113.0/24; protocol =6;
-// source-port >=1000&<=2000" as a route.
+// flowRoute encodes components such as "destination 203.0.113.0/24; protocol =6 =17;
+// source-port >=1000&<=2000" as the daemon does.
 func flowRoute(f wire.Family, rd wire.RD, text string) (wire.Route, error) {
-	b := append([]byte{0}, rd[:]...)
+	flow := wire.Flow{IPv6: f == wire.FlowVPNv6}
 	for part := range strings.SplitSeq(text, "; ") {
 		name, value, _ := strings.Cut(part, " ")
-		typ := flowType(name)
+		prefixes := map[string]*netip.Prefix{"destination": &flow.Destination, "source": &flow.Source}
+		ranges := map[string]*[]wire.Range{
+			"protocol": &flow.Protocols, "port": &flow.Ports,
+			"destination-port": &flow.DestinationPorts, "source-port": &flow.SourcePorts,
+		}
+		var err error
 		switch {
-		case typ == 0:
-			return wire.Route{}, fmt.Errorf("FlowSpec component %q: want one of %v", name, flowNames)
-		case typ <= 2:
-			p, err := netip.ParsePrefix(value)
-			if err != nil {
-				return wire.Route{}, err
-			}
-			b = append(b, typ, byte(p.Bits()))
-			if p.Addr().Is6() {
-				b = append(b, 0) // offset
-			}
-			b = append(b, p.Addr().AsSlice()[:(p.Bits()+7)/8]...)
+		case prefixes[name] != nil:
+			*prefixes[name], err = netip.ParsePrefix(value)
+		case ranges[name] != nil:
+			*ranges[name], err = flowRanges(value)
 		default:
-			b = appendFlowValues(append(b, typ), value)
+			err = fmt.Errorf("FlowSpec component %q: want one of %q", name, flowNames[1:])
+		}
+		if err != nil {
+			return wire.Route{}, err
 		}
 	}
-	b[0] = byte(len(b) - 1)
-	reader := wire.NewNLRIReader(f, b, false)
-	var r wire.Route
-	if ok, err := reader.Next(&r); err != nil || !ok {
-		return r, fmt.Errorf("FlowSpec route %q is not valid: %v", text, err)
-	}
-	return r, nil
+	return wire.FlowRoute(rd, flow), nil
 }
 
-func flowType(name string) byte {
-	for typ, n := range flowNames {
-		if n == name && n != "" {
-			return byte(typ)
+// flowRanges reads "=80 >=1000&<=2000 <=9 >=60000".
+func flowRanges(text string) (list []wire.Range, err error) {
+	for term := range strings.FieldsSeq(text) {
+		r := wire.Range{Last: 65535}
+		for bound := range strings.SplitSeq(term, "&") {
+			n := uint16(number(strings.TrimLeft(bound, "<>=")))
+			switch strings.TrimRight(bound, "0123456789") {
+			case "=":
+				r = wire.Range{First: n, Last: n}
+			case ">=":
+				r.First = n
+			case "<=":
+				r.Last = n
+			default:
+				return nil, fmt.Errorf("FlowSpec term %q: want =, >= or <=", term)
+			}
 		}
+		list = append(list, r)
 	}
-	return 0
+	return list, nil
 }
 
-// appendFlowValues encodes "=80" or ">=1000&<=2000".
-func appendFlowValues(b []byte, text string) []byte {
-	values := strings.Split(text, "&")
-	for i, v := range values {
-		for _, op := range flowOperators {
-			rest, ok := strings.CutPrefix(v, op.text)
-			if !ok {
-				continue
-			}
-			bits, n := op.bits, number(rest)
-			if i > 0 {
-				bits |= 0x40
-			}
-			if i == len(values)-1 {
-				bits |= 0x80
-			}
-			if n < 256 {
-				b = append(b, bits, byte(n))
-			} else {
-				b = binary.BigEndian.AppendUint16(append(b, bits|0x10), uint16(n))
-			}
-			break
-		}
+// flowText is the opposite, by the daemon's decoder: the text of what the daemon would
+// match, or why it refuses the route.
+func flowText(components []byte, ipv6 bool) string {
+	f, err := wire.ParseFlow(components, ipv6)
+	if err != nil {
+		return err.Error()
 	}
-	return b
-}
-
-// flowText is the opposite: it renders components that the NLRI reader has
-// accepted.
-func flowText(b []byte, ipv6 bool) string {
 	var parts []string
-	for len(b) > 0 {
-		typ := b[0]
-		name := fmt.Sprintf("type-%d", typ)
-		if int(typ) < len(flowNames) && flowNames[typ] != "" {
-			name = flowNames[typ]
+	for typ, p := range []netip.Prefix{1: f.Destination, 2: f.Source} {
+		if p.IsValid() {
+			parts = append(parts, flowNames[typ]+" "+p.String())
 		}
-		b = b[1:]
-		var text string
-		if typ <= 2 {
-			text, b = flowPrefix(b, ipv6)
-		} else {
-			text, b = flowValues(b)
+	}
+	for typ, list := range [][]wire.Range{3: f.Protocols, 4: f.Ports, 5: f.DestinationPorts, 6: f.SourcePorts} {
+		var terms []string
+		for _, r := range list {
+			terms = append(terms, rangeText(r))
 		}
-		parts = append(parts, name+" "+text)
+		if list != nil {
+			parts = append(parts, flowNames[typ]+" "+strings.Join(terms, " "))
+		}
 	}
 	return strings.Join(parts, "; ")
 }
 
-func flowPrefix(b []byte, ipv6 bool) (string, []byte) {
-	bits, size := int(b[0]), (int(b[0])+7)/8
-	if !ipv6 {
-		var a [4]byte
-		copy(a[:], b[1:1+size])
-		return netip.PrefixFrom(netip.AddrFrom4(a), bits).String(), b[1+size:]
+func rangeText(r wire.Range) string {
+	switch {
+	case r.First == r.Last:
+		return fmt.Sprintf("=%d", r.First)
+	case r.First == 0:
+		return fmt.Sprintf("<=%d", r.Last)
+	case r.Last == 65535:
+		return fmt.Sprintf(">=%d", r.First)
 	}
-	var a [16]byte
-	copy(a[:], b[2:2+size])
-	text := netip.PrefixFrom(netip.AddrFrom16(a), bits).String()
-	if b[1] != 0 {
-		text += fmt.Sprintf(" offset %d", b[1])
-	}
-	return text, b[2+size:]
+	return fmt.Sprintf(">=%d&<=%d", r.First, r.Last)
 }
 
-func flowValues(b []byte) (string, []byte) {
-	var text strings.Builder
-	for first := true; len(b) > 0; first = false {
-		op, size := b[0], 1<<(b[0]>>4&3)
-		if !first && op&0x40 != 0 {
-			text.WriteString("&")
-		} else if !first {
-			text.WriteString(" ")
-		}
-		for _, known := range flowOperators {
-			if known.bits == op&7 {
-				text.WriteString(known.text)
-			}
-		}
-		var n uint64
-		for _, x := range b[1 : 1+size] {
-			n = n<<8 | uint64(x)
-		}
-		fmt.Fprint(&text, n)
-		if b = b[1+size:]; op&0x80 != 0 {
-			break
+// protocolWords are names that peers use for protocol numbers.
+var protocolWords = map[string]string{"icmp": "1", "tcp": "6", "udp": "17", "ipv6-icmp": "58", "icmpv6": "58", "sctp": "132"}
+
+// protocolNumbers replaces names in "=tcp =udp" by numbers.
+func protocolNumbers(text string) string {
+	words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("=<>!& ", r) })
+	slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) })
+	for _, w := range words {
+		if n, ok := protocolWords[w]; ok {
+			text = strings.ReplaceAll(text, w, n)
 		}
 	}
-	return text.String(), b
+	return text
 }
