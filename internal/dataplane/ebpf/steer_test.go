@@ -13,48 +13,31 @@ import (
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/steertest"
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 )
 
-// packet is what decides about its class.
-type flowPacket struct {
-	src, dst  netip.Addr
-	protocol  uint8
-	sport     uint16
-	dport     uint16
-	fragments bool
-}
-
-// holds tells whether a class has a packet, by the words of dataplane.Classifier.
-func holds(c *dataplane.Classifier, p *flowPacket) bool {
-	within := func(r dataplane.PortRange, n uint16) bool { return r.First <= n && n <= r.Last }
-	hasPorts := !p.fragments && (p.protocol == 6 || p.protocol == 17 || p.protocol == 132)
-	all := c.DestinationPorts == dataplane.AllPorts && c.SourcePorts == dataplane.AllPorts
-	return c.Destination.Contains(p.dst) && c.Source.Contains(p.src) &&
-		(c.Protocol == dataplane.AnyProtocol || c.Protocol == int16(p.protocol)) &&
-		(all || hasPorts && within(c.DestinationPorts, p.dport) && within(c.SourcePorts, p.sport))
-}
-
-func (p *flowPacket) frame() []byte {
+// frameOfPacket returns a packet as it comes from a port.
+func frameOfPacket(p *steertest.Packet) []byte {
 	payload := make([]byte, 20)
-	binary.BigEndian.PutUint16(payload, p.sport)
-	binary.BigEndian.PutUint16(payload[2:], p.dport)
-	if p.src.Is6() {
-		src, dst := p.src.As16(), p.dst.As16()
-		protocol := p.protocol
-		if p.fragments {
+	binary.BigEndian.PutUint16(payload, p.Sport)
+	binary.BigEndian.PutUint16(payload[2:], p.Dport)
+	if p.Src.Is6() {
+		src, dst := p.Src.As16(), p.Dst.As16()
+		protocol := p.Protocol
+		if p.Fragment {
 			protocol = 44
-			payload = append([]byte{p.protocol, 0, 0, 1, 0, 0, 0, 1}, payload...)
+			payload = append([]byte{p.Protocol, 0, 0, 1, 0, 0, 0, 1}, payload...)
 		}
 		h := append([]byte{0x60, 0, 0, 0, 0, byte(len(payload)), protocol, 64}, append(src[:], dst[:]...)...)
 		return frameOf(etherIPv6, append(h, payload...))
 	}
 	fragment := 0
-	if p.fragments {
+	if p.Fragment {
 		fragment = 0x2000
 	}
-	h := ipv4(p.protocol, p.src.As4(), p.dst.As4(), len(payload), 1, 0)
+	h := ipv4(p.Protocol, p.Src.As4(), p.Dst.As4(), len(payload), 1, 0)
 	h[8], h[10], h[11] = 64, 0, 0
 	binary.BigEndian.PutUint16(h[6:], uint16(fragment))
 	binary.BigEndian.PutUint16(h[10:], ^sum16(h))
@@ -78,43 +61,6 @@ func newSteering(t *testing.T, vrfs uint32) (*bench, *handle) {
 	return b, d.open["vrf1"]
 }
 
-var (
-	someDestinations = []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "0.0.0.0/0", "10.128.0.0/9", "::/0", "2001:db8::/32", "2001:db8:6::/47", "2001:db8:6::1/128"}
-	someSources      = []string{"0.0.0.0/0", "10.2.0.0/16", "10.2.0.0/15", "10.2.2.2/32", "::/0", "2001:db8:2::/48", "2001:db8:2::2/128"}
-	someDst          = []string{"10.1.1.1", "10.1.1.2", "10.1.2.1", "10.200.1.1", "11.1.1.1", "2001:db8:6::1", "2001:db8::1", "2001:db9::1"}
-	someSrc          = []string{"10.2.2.2", "10.3.2.2", "10.9.9.9", "2001:db8:2::2", "2001:db8:3::3"}
-)
-
-func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
-
-func randomClass(r *rand.Rand) dataplane.Classifier {
-	ranges := []dataplane.PortRange{dataplane.AllPorts, dataplane.AllPorts, {First: 80, Last: 80}, {First: 80, Last: 90}, {First: 0, Last: 1023}, {First: 1024, Last: 65535}}
-	for {
-		c := dataplane.Classifier{
-			Destination: netip.MustParsePrefix(pick(r, someDestinations)).Masked(), Source: netip.MustParsePrefix(pick(r, someSources)).Masked(),
-			Protocol: pick(r, []int16{dataplane.AnyProtocol, 1, 6, 6, 17, 132}), DestinationPorts: dataplane.AllPorts, SourcePorts: dataplane.AllPorts,
-		}
-		if c.Protocol > 1 {
-			c.DestinationPorts, c.SourcePorts = pick(r, ranges), pick(r, ranges)
-		}
-		if c.Destination.Addr().Is4() == c.Source.Addr().Is4() {
-			return c
-		}
-	}
-}
-
-func randomPacket(r *rand.Rand) flowPacket {
-	for {
-		p := flowPacket{
-			src: netip.MustParseAddr(pick(r, someSrc)), dst: netip.MustParseAddr(pick(r, someDst)), protocol: pick(r, []uint8{1, 6, 6, 17, 132}),
-			sport: pick(r, []uint16{80, 1024, 5000}), dport: pick(r, []uint16{80, 85, 443, 65535}), fragments: r.IntN(8) == 0,
-		}
-		if p.src.Is4() == p.dst.Is4() {
-			return p
-		}
-	}
-}
-
 // Packets are routed where the first class in order that holds them says, with random classes coming
 // and going; a new process finds the same classes.
 func TestClassesOfPackets(t *testing.T) {
@@ -124,7 +70,7 @@ func TestClassesOfPackets(t *testing.T) {
 	model := map[dataplane.Classifier]uint32{}
 	full := 0
 	for step := range 3000 {
-		c := randomClass(r)
+		c := steertest.RandomClass(r)
 		switch target := 2 + r.Uint32N(vrfs-1); {
 		case r.IntN(3) == 0:
 			if err := h.setClass(true, &dataplane.Entry{Class: &c}); err != nil {
@@ -143,20 +89,15 @@ func TestClassesOfPackets(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		sorted := make([]dataplane.Classifier, 0, len(model))
-		for c := range model {
-			sorted = append(sorted, c)
-		}
-		slices.SortFunc(sorted, dataplane.Classifier.Compare)
 		for range 5 {
-			p := randomPacket(r)
+			p := steertest.RandomPacket(r)
 			want := uint32(1)
-			if i := slices.IndexFunc(sorted, func(c dataplane.Classifier) bool { return holds(&c, &p) }); i >= 0 {
-				want = model[sorted[i]]
+			if c, ok := steertest.First(model, &p); ok {
+				want = model[c]
 			}
-			code, out := run(t, b.p.port, p.frame())
+			code, out := run(t, b.p.port, frameOfPacket(&p))
 			if code != redirected || uint32(out[5]) != want {
-				t.Fatalf("step %d: %+v went to VRF %d (action %d), want %d of\n%v", step, p, out[5], code, want, sorted)
+				t.Fatalf("step %d: %+v went to VRF %d (action %d), want %d of\n%v", step, p, out[5], code, want, model)
 			}
 		}
 	}
@@ -180,7 +121,7 @@ func TestClassesOfPackets(t *testing.T) {
 	left := 0
 	_ = each(b.m.Classes, func(uint32, classValue) { left++ })
 	_ = each(b.m.Lists, func(classKey, classList) { left++ })
-	if left > 0 || len(h.d.steered) > 0 {
+	if left > 0 || h.d.steered[h.vrf] {
 		t.Errorf("%d entries left, steered %v", left, h.d.steered)
 	}
 }
@@ -338,11 +279,11 @@ func TestFlowsThatMove(t *testing.T) {
 		k := key4Of(p)
 		b.put(t, h.routes4, &k, &v)
 		for i := range out {
-			f := flowPacket{src: netip.MustParseAddr("10.1.1.1"), dst: netip.MustParseAddr("10.2.2.2"), protocol: 6, sport: uint16(1024 + i), dport: 80}
+			f := steertest.Packet{Src: netip.MustParseAddr("10.1.1.1"), Dst: netip.MustParseAddr("10.2.2.2"), Protocol: 6, Sport: uint16(1024 + i), Dport: 80}
 			if back {
-				f.src, f.dst, f.sport, f.dport = f.dst, f.src, f.dport, f.sport
+				f.Src, f.Dst, f.Sport, f.Dport = f.Dst, f.Src, f.Dport, f.Sport
 			}
-			code, frame := run(t, b.p.port, f.frame())
+			code, frame := run(t, b.p.port, frameOfPacket(&f))
 			if code != redirected || frame[4] != 1 {
 				t.Fatalf("flow %d: action %d, frame %x", i, code, frame[:14])
 			}
@@ -354,17 +295,5 @@ func TestFlowsThatMove(t *testing.T) {
 	if all != back {
 		t.Error("the two directions of flows meet different instances")
 	}
-	moved, had := 0, 0
-	for i := range all {
-		if all[i] == instances-1 {
-			had++
-		}
-		if all[i] != left[i] {
-			moved++
-		}
-	}
-	t.Logf("%d of %d flows moved when one of %d instances went", moved, flows, instances)
-	if moved != had || moved < flows/instances*2/3 || moved > flows/instances*4/3 {
-		t.Errorf("%d of %d flows moved, %d were of the instance that went: want about %d", moved, flows, had, flows/instances)
-	}
+	steertest.OnlyItsFlowsMove(t, all[:], left[:], instances, 4./3)
 }
