@@ -175,7 +175,7 @@ func (v *vrf) entries() []dataplane.Entry {
 	if v.fallback != nil {
 		out = append(out, *v.fallback)
 	}
-	for c := range v.redirects {
+	for c := range v.redirects.all {
 		out = append(out, v.redirectEntry(c))
 	}
 	return out

@@ -3,9 +3,11 @@
 package ovs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	of "github.com/bagpipe-vpn/bagpipe/internal/openflow"
@@ -18,6 +20,7 @@ import (
 // priority. The priority is kept until the class goes, so that a new one moves only those
 // that must be above it.
 type redirect struct {
+	class  dataplane.Classifier
 	target string
 	number uint32 // of the target
 	level  uint16 // of the priority, from 0
@@ -31,48 +34,98 @@ const (
 // overlap tells whether a packet may be in both classes.
 func overlap(a, b *dataplane.Classifier) bool {
 	ports := func(x, y dataplane.PortRange) bool { return x.First <= y.Last && y.First <= x.Last }
-	return a.Destination.Overlaps(b.Destination) && a.Source.Overlaps(b.Source) &&
+	return ports(a.DestinationPorts, b.DestinationPorts) && ports(a.SourcePorts, b.SourcePorts) &&
 		(a.Protocol == b.Protocol || a.Protocol == dataplane.AnyProtocol || b.Protocol == dataplane.AnyProtocol) &&
-		ports(a.DestinationPorts, b.DestinationPorts) && ports(a.SourcePorts, b.SourcePorts)
+		a.Destination.Overlaps(b.Destination) && a.Source.Overlaps(b.Source)
 }
 
-// redirects are the classes of a VRF.
-type redirects map[dataplane.Classifier]redirect
+// redirects are the classes of a VRF, also in lists by destination, each in order.
+type redirects struct {
+	all   map[dataplane.Classifier]*redirect
+	lists dataplane.ByDestination[*redirect]
+}
 
-// place returns the level of a class, and the other classes that have to move up for it, with
-// their new levels.
-func (r redirects) place(c dataplane.Classifier) (level uint16, moved redirects, err error) {
-	moved = redirects{}
-	levelOf := func(c dataplane.Classifier) uint16 {
-		if m, ok := moved[c]; ok {
-			return m.level
-		}
-		return r[c].level
+func byClass(x *redirect, c dataplane.Classifier) int { return x.class.Compare(c) }
+
+// set adds a class, or changes it.
+func (r *redirects) set(x redirect) {
+	if have := r.all[x.class]; have != nil {
+		*have = x
+		return
 	}
-	if have, ok := r[c]; ok {
-		return have.level, moved, nil
+	p := x.class.Destination
+	list := r.lists.List(p)
+	at, _ := slices.BinarySearchFunc(list, x.class, byClass)
+	r.lists.Set(p, slices.Insert(list, at, &x))
+	r.all[x.class] = &x
+}
+
+func (r *redirects) delete(c dataplane.Classifier) {
+	list := r.lists.List(c.Destination)
+	if at, have := slices.BinarySearchFunc(list, c, byClass); have {
+		r.lists.Set(c.Destination, slices.Delete(list, at, at+1))
+		delete(r.all, c)
 	}
-	for o := range r {
-		if overlap(&o, &c) && o.Compare(c) > 0 {
-			level = max(level, r[o].level+1)
-		}
-	}
-	type raised struct {
-		class dataplane.Classifier
-		level uint16
-	}
-	for queue := []raised{{c, level}}; len(queue) > 0; queue = queue[1:] {
-		at := queue[0]
-		if at.level > maxLevel {
-			return 0, nil, fmt.Errorf("there would be more than %d classes, each with packets of the next", maxLevel)
-		}
-		for o, x := range r {
-			if o != at.class && overlap(&o, &at.class) && o.Compare(at.class) < 0 && levelOf(o) <= at.level {
-				x.level = at.level + 1
-				moved[o] = x
-				queue = append(queue, raised{o, x.level})
+}
+
+// least returns the lowest level that is above all that a class must be above.
+func (r *redirects) least(c *dataplane.Classifier) (level uint16) {
+	for list := range r.lists.Around(c.Destination) {
+		for _, o := range list {
+			if o.level >= level && o.class.Compare(*c) > 0 && overlap(&o.class, c) {
+				level = o.level + 1
 			}
 		}
+	}
+	return level
+}
+
+// placed is a class with the level that it is to have.
+type placed struct {
+	*redirect
+	level uint16
+}
+
+// place returns the level of a class, and the other classes that have to move up for it, the
+// lowest first.
+func (r *redirects) place(c dataplane.Classifier) (level uint16, moved []placed, err error) {
+	if have := r.all[c]; have != nil {
+		return have.level, nil, nil
+	}
+	level = r.least(&c)
+	var up dataplane.ByDestination[placed] // those that push others, in each list the lowest first
+	add := func(x placed) {
+		list := up.List(x.class.Destination)
+		at, _ := slices.BinarySearchFunc(list, x.level, func(o placed, level uint16) int { return cmp.Compare(o.level, level) })
+		up.Set(x.class.Destination, slices.Insert(list, at, x))
+	}
+	add(placed{&redirect{class: c}, level})
+	highest := level
+	// What a class must be above was looked at before it: it is later in its list, or its
+	// destination is shorter.
+	for _, list := range r.lists.Within(c.Destination) {
+		for _, o := range slices.Backward(list) {
+			if o.class.Compare(c) > 0 {
+				continue
+			}
+			x := placed{o, o.level}
+			for pushing := range up.Around(o.class.Destination) {
+				for i := len(pushing) - 1; i >= 0 && pushing[i].level >= x.level; i-- {
+					if overlap(&pushing[i].class, &o.class) {
+						x.level = pushing[i].level + 1
+						break
+					}
+				}
+			}
+			if x.level > o.level {
+				add(x)
+				moved = append(moved, x)
+				highest = max(highest, x.level)
+			}
+		}
+	}
+	if highest > maxLevel {
+		return 0, nil, fmt.Errorf("there would be more than %d classes, each with packets of the next", maxLevel)
 	}
 	return level, moved, nil
 }
@@ -95,7 +148,7 @@ func (a *apply) redirect(i int, c *dataplane.Change) error {
 	u := func(c dataplane.Classifier) unit { return unit{kind: dataplane.Redirect, class: c} }
 	if c.Delete {
 		a.touch(i, u(class))
-		delete(a.vrf.redirects, class)
+		a.vrf.redirects.delete(class)
 		return nil
 	}
 	number, known := a.d.openNumber(c.Entry.Target)
@@ -106,12 +159,12 @@ func (a *apply) redirect(i int, c *dataplane.Change) error {
 	if err != nil {
 		return err
 	}
-	for o, x := range moved {
-		a.touch(i, u(o))
-		a.vrf.redirects[o] = x
+	for _, x := range slices.Backward(moved) {
+		a.touch(i, u(x.class))
+		x.redirect.level = x.level
 	}
 	a.touch(i, u(class))
-	a.vrf.redirects[class] = redirect{c.Entry.Target, number, level}
+	a.vrf.redirects.set(redirect{class, c.Entry.Target, number, level})
 	return nil
 }
 
@@ -123,14 +176,14 @@ func (d *Driver) openNumber(id string) (uint32, bool) {
 }
 
 func (v *vrf) redirectEntry(c dataplane.Classifier) dataplane.Entry {
-	return dataplane.Entry{Kind: dataplane.Redirect, Class: &c, Target: v.redirects[c].target}
+	return dataplane.Entry{Kind: dataplane.Redirect, Class: &c, Target: v.redirects.all[c].target}
 }
 
 // redirectFlows returns the flows of a class: one for each combination of port masks. The
 // first has the note.
 func (v *vrf) redirectFlows(c dataplane.Classifier) (flows []of.Flow) {
-	r, ok := v.redirects[c]
-	if !ok {
+	r := v.redirects.all[c]
+	if r == nil {
 		return nil
 	}
 	f := familyOf(c.Destination.Addr())

@@ -93,7 +93,7 @@ func (v *vrf) readNote(f *of.Flow) {
 		}
 	case dataplane.Redirect:
 		if number, ok := f.Actions.ValueOf(regInstance); ok && v.checkEntry(&e) == nil && f.Priority >= prioRedirect {
-			v.redirects[*e.Class] = redirect{e.Target, uint32(number), f.Priority - prioRedirect}
+			v.redirects.set(redirect{*e.Class, e.Target, uint32(number), f.Priority - prioRedirect})
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (v *vrf) dropBroken(have map[of.FlowKey]of.Actions, groups map[uint32]of.Gr
 		case dataplane.Fallback:
 			v.fallback = nil
 		case dataplane.Redirect:
-			delete(v.redirects, u.class)
+			v.redirects.delete(u.class)
 		}
 		for k, e := range v.ends {
 			_, attached := v.ports[e.Port]

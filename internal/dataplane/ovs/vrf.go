@@ -45,7 +45,7 @@ type route struct {
 }
 
 func newVRF(l *layout, id string, number uint32, gateway netip.Prefix) *vrf {
-	v := &vrf{layout: l, id: id, number: number, ports: map[string]port{}, ends: map[endKey]dataplane.Entry{}, routes: map[netip.Prefix]route{}, redirects: redirects{}}
+	v := &vrf{layout: l, id: id, number: number, ports: map[string]port{}, ends: map[endKey]dataplane.Entry{}, routes: map[netip.Prefix]route{}, redirects: redirects{all: map[dataplane.Classifier]*redirect{}}}
 	if gateway.IsValid() {
 		v.onLink = gateway.Masked()
 	}
@@ -123,7 +123,7 @@ func (v *vrf) units() []unit {
 	if v.fallback != nil {
 		add(unit{kind: dataplane.Fallback})
 	}
-	for c := range v.redirects {
+	for c := range v.redirects.all {
 		add(unit{kind: dataplane.Redirect, class: c})
 	}
 	return out
