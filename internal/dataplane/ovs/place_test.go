@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
@@ -195,6 +196,32 @@ func TestHighestLevel(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A process that ends amid changes of levels leaves classes at one level that have packets in
+// common. The next sees it.
+func TestLevelsCutShort(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	d := f.driver(t, nil)
+	red := mustOpen(t, d, instance("red"))
+	mustOpen(t, d, instance("out"))
+	narrow, wide := redirectTo("out", nested(2)[0]), redirectTo("out", nested(2)[1])
+	mustApply(t, red, add(narrow)...)
+	f.refuse = func(m of.Message) bool {
+		a, ok := m.(of.AddFlow)
+		_, deletes := m.(of.DeleteFlow)
+		return deletes || ok && strings.Contains(of.Flow(a).String(), fmt.Sprint("priority=", prioRedirect+1))
+	}
+	red.Apply(t.Context(), add(wide))
+	f.refuse = nil
+	again := f.driver(t, nil)
+	red = mustOpen(t, again, instance("red"))
+	mustOpen(t, again, instance("out"))
+	wantInstalled(t, red, wide)
+	mustApply(t, red, add(narrow, wide)...)
+	wantInstalled(t, red, narrow, wide)
+	wantNoDrift(t, again)
 }
 
 // disjoint returns n classes that have no packet in common.

@@ -168,11 +168,12 @@ func (a *apply) redirect(i int, c *dataplane.Change) error {
 	return nil
 }
 
-// openNumber returns the number of an open instance.
+// openNumber returns the number of an open instance. One that is just being opened may have none.
 func (d *Driver) openNumber(id string) (uint32, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.numbers[id], d.open[id] != nil
+	number := d.numbers[id]
+	return number, number != 0 && d.open[id] != nil
 }
 
 func (v *vrf) redirectEntry(c dataplane.Classifier) dataplane.Entry {

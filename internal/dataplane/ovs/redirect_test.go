@@ -88,6 +88,11 @@ func TestRedirectFlows(t *testing.T) {
 	again := f.driver(t, nil)
 	h := mustOpen(t, again, instance("red")) // before its target
 	wantInstalled(t, h, entries...)
+	wantErr(t, h.Apply(t.Context(), add(entries[0]))[0], `no instance "out"`)
+	again.open["new"] = &handle{} // that is being opened, and has no number yet
+	wantErr(t, h.Apply(t.Context(), add(redirectTo("new", *entries[0].Class)))[0], `no instance "new"`)
+	delete(again.open, "new")
+	wantInstalled(t, h, entries...)
 	mustOpen(t, again, instance("out"))
 	mustApply(t, h, add(entries...)...)
 	wantInstalled(t, h, entries...)

@@ -102,6 +102,9 @@ func (v *vrf) readNote(f *of.Flow) {
 // returns the groups that nothing uses any more.
 func (v *vrf) dropBroken(have map[of.FlowKey]of.Actions, groups map[uint32]of.Group) (lost []uint32) {
 	whole := func(u unit) bool {
+		if u.kind == dataplane.Redirect && v.redirects.least(&u.class) > v.redirects.all[u.class].level {
+			return false // a change of levels was cut short
+		}
 		for _, f := range v.flows(u) {
 			if a, ok := have[f.Key()]; !ok || a != f.Actions {
 				return false
