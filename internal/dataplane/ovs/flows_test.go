@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,6 +155,35 @@ func TestFlows(t *testing.T) {
 	}
 }
 
+// Where next hops have orders the switch hashes both directions of a flow alike, unless its
+// hash was chosen.
+func TestSymmetricHash(t *testing.T) {
+	t.Parallel()
+	const seed, l4 = 7, 1 << 32
+	for _, tt := range []struct {
+		method string
+		param  uint64
+		orders [2]uint32
+		want   uint64
+	}{
+		{"", 0, [2]uint32{0, 1}, l4},
+		{"", 0, [2]uint32{0, 0}, 0},
+		{"", seed, [2]uint32{1, 2}, l4 | seed},
+		{"", seed, [2]uint32{0, 0}, seed},
+		{"dp_hash", 2<<32 | seed, [2]uint32{0, 1}, 2<<32 | seed},
+		{"hash", seed, [2]uint32{0, 1}, seed},
+	} {
+		f := newFake()
+		h := mustOpen(t, f.driver(t, func(c *Config) { c.HashMethod, c.HashMethodParam = tt.method, tt.param }), instance("red"))
+		a, b := hop("192.0.2.9", 77, encap.GRE), hop("192.0.2.8", 77, encap.GRE)
+		a.Order, b.Order = tt.orders[0], tt.orders[1]
+		mustApply(t, h, add(route4("203.0.113.0/24", a, b))...)
+		if got := f.groups[groupFirst+1].Param; got != tt.want {
+			t.Errorf("method %q, parameter %#x, orders %v: parameter %#x, want %#x", tt.method, tt.param, tt.orders, got, tt.want)
+		}
+	}
+}
+
 func wantNoDrift(t *testing.T, d *Driver) {
 	t.Helper()
 	if drifts, err := d.Drifted(t.Context()); err != nil || len(drifts) > 0 {
@@ -167,6 +197,17 @@ func TestInstalledTellsTheTruth(t *testing.T) {
 	entries := []dataplane.Entry{
 		attached("tap1", 0, dataplane.Both), endpoint("tap1", "198.51.100.2", 17), attached("p-int", 42, dataplane.Both), endpoint("p-int", "198.51.100.3", 18),
 		route4("203.0.113.0/24", hop("192.0.2.9", 77, encap.GRE), hop("192.0.2.8", 77, encap.GRE)), route4("192.0.2.128/25", hop("192.0.2.9", 77, encap.GRE)),
+		redirectTo("out", class("203.0.113.0/24", 6, portsFrom(6, 8), dataplane.AllPorts)),
+		{Kind: dataplane.Fallback, OVS: dataplane.OVSPort{Number: 3}, MAC: vmMAC(8), Source: vmMAC(9)},
+	}
+	// but returns the places of all other entries.
+	but := func(gone ...int) (left []int) {
+		for i := range entries {
+			if !slices.Contains(gone, i) {
+				left = append(left, i)
+			}
+		}
+		return left
 	}
 	find := func(f *fake, words ...string) of.Flow {
 	next:
@@ -186,29 +227,40 @@ func TestInstalledTellsTheTruth(t *testing.T) {
 		hit  func(f *fake)
 		want []int // entries that are left
 	}{
-		{"nothing", func(*fake) {}, []int{0, 1, 2, 3, 4, 5}},
-		{"label flow deleted", func(f *fake) { delete(f.flows, find(f, "mpls_label=17").Key()) }, []int{0, 2, 3, 4, 5}},
+		{"nothing", func(*fake) {}, but()},
+		{"label flow deleted", func(f *fake) { delete(f.flows, find(f, "mpls_label=17").Key()) }, but(1)},
 		{"label flow changed", func(f *fake) {
 			e := find(f, "mpls_label=17")
 			e.Actions = ""
 			f.flows[e.Key()] = e
-		}, []int{0, 2, 3, 4, 5}},
-		{"input flow deleted", func(f *fake) { delete(f.flows, find(f, "arp,in_port=2").Key()) }, []int{2, 3, 4, 5}},
+		}, but(1)},
+		{"input flow deleted", func(f *fake) { delete(f.flows, find(f, "arp,in_port=2").Key()) }, but(0, 1)},
 		{"prefix changed", func(f *fake) {
 			e := find(f, "192.0.2.128/25")
 			e.Actions = e.Actions.Output(9)
 			f.flows[e.Key()] = e
-		}, []int{0, 1, 2, 3, 4}},
+		}, but(5)},
 		{"group changed", func(f *fake) {
 			g := f.groups[groupFirst+1]
 			g.Buckets = g.Buckets[:1]
 			f.groups[g.ID] = g
-		}, []int{0, 1, 2, 3, 5}},
+		}, but(4)},
+		{"flow of a class deleted", func(f *fake) { delete(f.flows, find(f, "tcp_dst=8").Key()) }, but(6)},
+		{"flow of a class changed", func(f *fake) {
+			e := find(f, "tcp_dst=6/")
+			e.Actions = e.Actions.Output(9)
+			f.flows[e.Key()] = e
+		}, but(6)},
+		{"fallback changed", func(f *fake) {
+			e := find(f, "priority=36608")
+			e.Actions = e.Actions.Output(9)
+			f.flows[e.Key()] = e
+		}, but(7)},
 		{"stray flow with our cookie", func(f *fake) {
 			e := find(f, "192.0.2.128/25")
 			e.Priority, e.Actions = 5, ""
 			f.flows[e.Key()] = e
-		}, []int{0, 1, 2, 3, 4, 5}},
+		}, but()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -216,7 +268,9 @@ func TestInstalledTellsTheTruth(t *testing.T) {
 			foreign := of.Flow{Table: 0, Priority: 9, Cookie: 5, Match: of.NewMatch(of.Is(of.InPort, 2))}
 			f.flows[foreign.Key()] = foreign
 			f.groups[3] = of.Group{ID: 3}
-			h := mustOpen(t, f.driver(t, nil), instance("red"))
+			d := f.driver(t, nil)
+			h := mustOpen(t, d, instance("red"))
+			mustOpen(t, d, instance("out"))
 			mustApply(t, h, add(entries...)...)
 			good := f.text()
 			tt.hit(f)

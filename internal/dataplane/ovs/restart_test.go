@@ -242,6 +242,39 @@ func TestNextHopMAC(t *testing.T) {
 	}, func() string { return n.Ofctl("dump-flows", "br-mpls") })
 }
 
+// A new process knows the MACs of the next hops of groups before the kernel does.
+func TestNextHopMACsOfGroups(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.Vsctl("add-port", "br-mpls", bare, "--", "set", "interface", bare, "type=internal")
+	n.Run("ip", "link", "set", "br-mpls", "up")
+	n.Run("ip", "addr", "add", "192.0.2.1/24", "dev", "br-mpls")
+	bareMPLS := func(c *Config) { c.MPLSInterface = bare }
+	d := n.driver(bareMPLS)
+	h := mustOpen(t, d, instance("red"))
+	var hops []dataplane.NextHop
+	for i := range 3 {
+		addr := fmt.Sprintf("192.0.2.%d", 7+i)
+		n.Run("ip", "neigh", "replace", addr, "lladdr", vmMAC(i).String(), "dev", "br-mpls", "nud", "permanent")
+		hops = append(hops, hop(addr, uint32(77+i), encap.MPLS))
+	}
+	ordered := []dataplane.NextHop{hops[1], hops[2]}
+	ordered[0].Order, ordered[1].Order = 1, 2
+	// Each of the second and the third is in one group only.
+	entries := []dataplane.Entry{route4("203.0.113.0/24", hops[0], hops[1]), route4("198.51.100.0/24", ordered...)}
+	mustApply(t, h, add(entries...)...)
+	before := n.state()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	n.Run("ip", "neigh", "flush", "dev", "br-mpls", "nud", "all")
+	h = mustOpen(t, n.driver(bareMPLS), instance("red"))
+	wantInstalled(t, h, entries...)
+	if diff := cmp.Diff(before, n.state()); diff != "" {
+		t.Errorf("a new process changed (-before +after):\n%s", diff)
+	}
+}
+
 // Flows go over all next hops of a group.
 func TestECMP(t *testing.T) {
 	t.Parallel()
