@@ -15,7 +15,7 @@ import (
 
 // classes are the classes of packets of a VRF that are routed in others: lists by
 // destination, each in the order in which the program looks at them.
-type classes map[netip.Prefix][]class
+type classes struct{ dataplane.ByDestination[class] }
 
 type class struct {
 	id     uint32
@@ -25,23 +25,21 @@ type class struct {
 
 // steps returns how many classes and lists the program looks at for a packet that only
 // the last one of a list holds.
-func (c classes) steps(p netip.Prefix) int {
+func (c *classes) steps(p netip.Prefix) int {
 	n := 0
-	for bits := p.Bits(); bits >= 0; bits-- {
-		if list := c[netip.PrefixFrom(p.Addr(), bits).Masked()]; list != nil {
-			n += len(list) + 1
-		}
+	for list := range c.Around(p) {
+		n += len(list) + 1
 	}
 	return n
 }
 
 // room tells whether one more class for a destination leaves all lists short enough.
-func (c classes) room(p netip.Prefix) bool {
+func (c *classes) room(p netip.Prefix) bool {
 	if c.steps(p)+2 > classSteps {
 		return false
 	}
-	for o := range c {
-		if o.Bits() > p.Bits() && p.Contains(o.Addr()) && c.steps(o)+2 > classSteps {
+	for o := range c.Within(p) {
+		if c.steps(o)+2 > classSteps {
 			return false
 		}
 	}
@@ -108,7 +106,7 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	d := h.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := h.classes[c.Destination]
+	list := h.classes.List(c.Destination)
 	at, have := slices.BinarySearchFunc(list, *c, func(x class, c dataplane.Classifier) int { return x.is.Compare(c) })
 	if del {
 		if !have {
@@ -141,7 +139,7 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	if err := h.leadTo(c.Destination, list, at, now.id); err != nil {
 		return errors.Join(err, ignoreMissing(d.maps.Classes.Delete(now.id)))
 	}
-	h.classes[c.Destination] = slices.Insert(list, at, now)
+	h.classes.Set(c.Destination, slices.Insert(list, at, now))
 	return h.flagPorts()
 }
 
@@ -175,11 +173,7 @@ func (h *handle) dropClass(p netip.Prefix, list []class, at int) error {
 	if err := ignoreMissing(h.d.maps.Classes.Delete(list[at].id)); err != nil {
 		return err
 	}
-	if len(list) == 1 {
-		delete(h.classes, p)
-	} else {
-		h.classes[p] = slices.Delete(list, at, at+1)
-	}
+	h.classes.Set(p, slices.Delete(list, at, at+1))
 	return h.flagPorts()
 }
 
@@ -187,7 +181,7 @@ func (h *handle) dropClass(p netip.Prefix, list []class, at int) error {
 // are any. It runs with d.mu held.
 func (h *handle) flagPorts() error {
 	v := h.d.vrfs[h.vrf]
-	if has := len(h.classes) > 0; has == h.d.steered[h.vrf] {
+	if has := h.classes.Len() > 0; has == h.d.steered[h.vrf] {
 		return nil
 	} else if has {
 		h.d.steered[h.vrf] = true
@@ -209,15 +203,14 @@ func (h *handle) flagPorts() error {
 func (h *handle) readClasses() error {
 	h.classes = classes{}
 	err := each(h.d.maps.Classes, func(id uint32, v classValue) {
-		if v.VRF == h.vrf {
-			c := classOf(id, &v)
-			h.classes[c.is.Destination] = append(h.classes[c.is.Destination], c)
+		if c := classOf(id, &v); v.VRF == h.vrf && isPlainPrefix(c.is.Destination) {
+			h.classes.Set(c.is.Destination, append(h.classes.List(c.is.Destination), c))
 		}
 	})
 	if err != nil {
 		return err
 	}
-	for p, list := range h.classes {
+	for p, list := range h.classes.All() {
 		slices.SortFunc(list, func(a, b class) int { return cmp.Or(a.is.Compare(b.is), cmp.Compare(a.id, b.id)) })
 		for at := len(list) - 1; at >= 0; at-- {
 			v := h.classValue(&list[at], idAt(list, at+1))
@@ -230,7 +223,7 @@ func (h *handle) readClasses() error {
 		}
 	}
 	if err := purge(h.d.maps.Lists, func(k classKey, _ classList) bool {
-		return k.VRF == h.vrf && h.classes[prefixOf(k.Addr, k.Bits-64)] == nil
+		return k.VRF == h.vrf && h.classes.List(prefixOf(k.Addr, k.Bits-64)) == nil
 	}); err != nil {
 		return err
 	}
@@ -241,7 +234,7 @@ func (h *handle) readClasses() error {
 func (h *handle) installedClasses(out []dataplane.Entry) []dataplane.Entry {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
-	for _, list := range h.classes {
+	for _, list := range h.classes.All() {
 		for _, c := range list {
 			v := h.d.vrfs[c.target]
 			out = append(out, dataplane.Entry{Kind: dataplane.Redirect, Class: &c.is, Target: v.id()})
