@@ -110,7 +110,7 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	at, have := slices.BinarySearchFunc(list, *c, func(x class, c dataplane.Classifier) int { return x.is.Compare(c) })
 	if del {
 		if !have {
-			return nil
+			return h.flagPorts()
 		}
 		return h.dropClass(c.Destination, list, at)
 	}
@@ -134,7 +134,7 @@ func (h *handle) setClass(del bool, e *dataplane.Entry) error {
 	}
 	if have {
 		list[at] = now
-		return nil
+		return h.flagPorts()
 	}
 	if err := h.leadTo(c.Destination, list, at, now.id); err != nil {
 		return errors.Join(err, ignoreMissing(d.maps.Classes.Delete(now.id)))
@@ -178,22 +178,22 @@ func (h *handle) dropClass(p netip.Prefix, list []class, at int) error {
 }
 
 // flagPorts makes the program look for classes of packets from the VRF's ports when there
-// are any. It runs with d.mu held.
+// are any. What fails is tried again by the next call. It runs with d.mu held.
 func (h *handle) flagPorts() error {
-	v := h.d.vrfs[h.vrf]
-	if has := h.classes.Len() > 0; has == h.d.steered[h.vrf] {
+	v, has := h.d.vrfs[h.vrf], h.classes.Len() > 0
+	if has == h.d.steered[h.vrf] {
 		return nil
-	} else if has {
-		h.d.steered[h.vrf] = true
-	} else {
-		delete(h.d.steered, h.vrf)
 	}
+	h.d.steered[h.vrf] = has
+	var errs []error
 	for index, plugs := range h.d.ports {
 		if _, ok := plugs[h.vrf]; ok {
-			if err := h.d.release(index); err != nil {
-				return fmt.Errorf("instance %q: %w", v.id(), err)
-			}
+			errs = append(errs, h.d.release(index))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		h.d.steered[h.vrf] = !has
+		return fmt.Errorf("instance %q: %w", v.id(), err)
 	}
 	return nil
 }
