@@ -152,11 +152,23 @@ var remoteKind = regexp.MustCompile(`kind="(prefix|mac|neigh)"`)
 // ourRoutes returns the number of routes from the sender; with instances, of those
 // that are in the dataplane, of an EVPN route as MAC and as neighbour.
 func ourRoutes(api *client.Client, instances bool, m mix) (int, error) {
+	received, entries, err := routeCounts(api)
+	if m == onlyEVPN {
+		entries /= 2
+	}
+	if instances && entries != received {
+		return entries, err
+	}
+	return received, err
+}
+
+// routeCounts asks a daemon how many routes it has from peers, and how many entries of
+// remote origin are in its dataplane.
+func routeCounts(api *client.Client) (received, entries int, err error) {
 	text, err := api.Get(context.Background(), client.DefaultBaseURL+"/metrics")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	received, entries := 0, 0
 	for sc := bufio.NewScanner(bytes.NewReader(text)); sc.Scan(); {
 		line := sc.Text()
 		value, _ := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
@@ -167,13 +179,7 @@ func ourRoutes(api *client.Client, instances bool, m mix) (int, error) {
 			entries += int(value)
 		}
 	}
-	if m == onlyEVPN {
-		entries /= 2
-	}
-	if instances && entries != received {
-		return entries, nil
-	}
-	return received, nil
+	return received, entries, nil
 }
 
 func startBIRD(p place) running {
