@@ -25,3 +25,20 @@ func (m *Manager) Behind() int {
 
 // Classify exports classify.
 func Classify(f wire.Flow) ([]dataplane.Classifier, error) { return classify(&f) }
+
+// Redirects returns the number of route targets that there is or should be an instance for.
+func (m *Manager) Redirects() int {
+	m.redirects.mu.Lock()
+	defer m.redirects.mu.Unlock()
+	return len(m.redirects.byRT)
+}
+
+// Claims lists the classes of packets that FlowSpec routes redirect.
+func (i *Instance) Claims() (out []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for c := range i.claims {
+		out = append(out, c.String())
+	}
+	return out
+}

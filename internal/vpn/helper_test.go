@@ -57,6 +57,7 @@ type setup struct {
 	evpnCaps  func(*dataplane.Capabilities)
 	ipvpnCaps func(*dataplane.Capabilities)
 	joiner    vpn.Joiner
+	wrap      func(dataplane.Driver) dataplane.Driver // of VRFs
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -76,10 +77,13 @@ func newNode(tb testing.TB, s setup) *node {
 	if s.ipvpnCaps != nil {
 		s.ipvpnCaps(&ipvpn.Caps)
 	}
+	if s.wrap == nil {
+		s.wrap = func(d dataplane.Driver) dataplane.Driver { return d }
+	}
 	logged := &bytes.Buffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	n := &node{tb: tb, rib: rib.New(), plane: s.plane, log: logged}
-	n.reconciler = dataplane.NewReconciler(map[dataplane.VPNType]dataplane.Driver{dataplane.EVPN: evpn, dataplane.IPVPN: ipvpn}, log)
+	n.reconciler = dataplane.NewReconciler(map[dataplane.VPNType]dataplane.Driver{dataplane.EVPN: evpn, dataplane.IPVPN: s.wrap(ipvpn)}, log)
 	local := addr(fmt.Sprintf("10.77.0.%d", s.number))
 	var err error
 	n.Manager, err = vpn.NewManager(vpn.Config{

@@ -37,13 +37,23 @@ const maxRedirects = 1024
 // import one route target, shared by all VRFs of the node (RFC 8955 §7.4). Each is
 // there as long as it has users.
 type redirects struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // after those of redirectInstances
 	byRT map[wire.RT]*redirectInstance
+	open int
 }
 
+// redirectInstance is the instance for a route target. Its lock comes after those of its
+// users' VRFs and before that of the instance.
 type redirectInstance struct {
-	*Instance
-	users map[redirectUser]struct{}
+	mu       sync.Mutex
+	instance *Instance // nil: not open
+	users    map[redirectUser]struct{}
+	gone     bool // no longer in byRT
+	// Of one that could not be opened: why, and the users who wait until it is tried again.
+	err     error
+	waiting map[redirectUser]struct{} // nil: it is time
+	pause   time.Duration
+	timer   *time.Timer
 }
 
 // redirectUser is a FlowSpec entry of a VRF.
@@ -58,23 +68,58 @@ type targetUse struct {
 	by     redirectUser
 }
 
-// enterRedirect makes sure that there is the instance for a route target, for a user. The user's
-// lock is held; those of redirect instances come after it, and they take no others.
-func (m *Manager) enterRedirect(ctx context.Context, target wire.RT, u redirectUser) error {
-	r := &m.redirects
+// lock returns what there is for a route target, with its lock held.
+func (r *redirects) lock(target wire.RT) *redirectInstance {
+	for {
+		r.mu.Lock()
+		x := r.byRT[target]
+		if x == nil {
+			x = &redirectInstance{users: map[redirectUser]struct{}{}}
+			r.byRT[target] = x
+		}
+		r.mu.Unlock()
+		x.mu.Lock()
+		if !x.gone {
+			return x
+		}
+		x.mu.Unlock()
+	}
+}
+
+// unlock undoes lock, and drops what is neither open nor to be tried again.
+func (r *redirects) unlock(target wire.RT, x *redirectInstance) {
+	if !x.gone && x.instance == nil && x.err == nil {
+		x.gone = true
+		r.mu.Lock()
+		delete(r.byRT, target)
+		r.mu.Unlock()
+	}
+	x.mu.Unlock()
+}
+
+// count notes one instance more (1) or less (-1), unless there would be too many.
+func (r *redirects) count(by int) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	x := r.byRT[target]
-	if x == nil {
-		if len(r.byRT) >= maxRedirects {
-			return fmt.Errorf("there are %d redirect instances: want no more", maxRedirects)
+	if ok = r.open+by <= maxRedirects; ok {
+		r.open += by
+	}
+	return ok
+}
+
+// enterRedirect makes sure that there is the instance for a route target, for a user whose
+// lock is held. When that fails, the user's entry is refreshed later.
+func (m *Manager) enterRedirect(ctx context.Context, target wire.RT, u redirectUser) error {
+	x := m.redirects.lock(target)
+	defer m.redirects.unlock(target, x)
+	if x.instance == nil && x.waiting == nil {
+		if x.instance, x.err = m.openRedirect(ctx, target); x.err != nil {
+			m.postpone(target, x)
 		}
-		i, err := m.openRedirect(ctx, target)
-		if err != nil {
-			return err
-		}
-		x = &redirectInstance{i, map[redirectUser]struct{}{}}
-		r.byRT[target] = x
+	}
+	if x.err != nil {
+		x.waiting[u] = struct{}{}
+		return x.err
 	}
 	x.users[u] = struct{}{}
 	return nil
@@ -82,27 +127,65 @@ func (m *Manager) enterRedirect(ctx context.Context, target wire.RT, u redirectU
 
 // leaveRedirect undoes enterRedirect. What redirects to the instance is gone by then.
 func (m *Manager) leaveRedirect(ctx context.Context, target wire.RT, u redirectUser) {
-	r := &m.redirects
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	x := r.byRT[target]
-	if x == nil {
+	x := m.redirects.lock(target)
+	defer m.redirects.unlock(target, x)
+	if delete(x.users, u); len(x.users) > 0 || x.instance == nil {
 		return
 	}
-	if delete(x.users, u); len(x.users) > 0 {
-		return
+	x.instance.mu.Lock()
+	defer x.instance.mu.Unlock()
+	x.instance.end(ctx)
+	x.instance = nil
+	m.redirects.count(-1)
+}
+
+// The pause before a redirect instance is tried again doubles from the first to the longest.
+const (
+	firstPause   = 10 * time.Second
+	longestPause = 5 * time.Minute
+)
+
+// postpone has those who need an instance that could not be opened wait. It runs with x.mu held.
+func (m *Manager) postpone(target wire.RT, x *redirectInstance) {
+	x.waiting = map[redirectUser]struct{}{}
+	x.pause = min(max(2*x.pause, firstPause), longestPause)
+	if x.timer == nil {
+		x.timer = time.AfterFunc(x.pause, func() { m.resume(target, x) })
+	} else {
+		x.timer.Reset(x.pause)
 	}
-	delete(r.byRT, target)
+}
+
+// resume has those who wait try again. When nobody has come back after another pause, what
+// is known about the failure is dropped.
+func (m *Manager) resume(target wire.RT, x *redirectInstance) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.end(ctx)
+	waiting := x.waiting
+	x.waiting = nil
+	if waiting == nil {
+		x.err = nil
+	} else {
+		x.timer.Reset(x.pause)
+	}
+	m.redirects.unlock(target, x)
+	for u := range waiting {
+		u.vrf.table.Refresh(u.key)
+	}
 }
 
 // openRedirect makes the instance for a route target.
-func (m *Manager) openRedirect(ctx context.Context, target wire.RT) (*Instance, error) {
+func (m *Manager) openRedirect(ctx context.Context, target wire.RT) (i *Instance, err error) {
+	if !m.redirects.count(1) {
+		return nil, fmt.Errorf("there are %d redirect instances: want no more", maxRedirects)
+	}
+	defer func() {
+		if err != nil {
+			m.redirects.count(-1)
+		}
+	}()
 	a := Attachment{Type: dataplane.IPVPN, InstanceID: redirectID(target), Imports: []wire.RT{target}}
 	m.mu.Lock()
-	i, err := m.reserve(a)
+	i, err = m.reserve(a)
 	if err == nil {
 		i.mu.Lock()
 		defer i.mu.Unlock()
@@ -159,7 +242,7 @@ func (i *Instance) steeringOf(p *rib.Path) (s steering, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.flow = slices.Clone(p.Raw)
+	s.flow = p.Raw
 	s.classes, err = classify(&flow)
 	return s, err
 }
@@ -202,7 +285,9 @@ func (w *worker) chooseSteering(i *Instance, sel *rib.Selection) steering {
 		p := &sel.Best[n]
 		s, err := i.steeringOf(p)
 		if err == nil {
-			err = i.reachTarget(w.ctx, sel.Key, s.target)
+			if err = i.m.enterRedirect(w.ctx, s.target, redirectUser{i, sel.Key}); err != nil {
+				err = fmt.Errorf("cannot make instance %q, will retry: %w", redirectID(s.target), err)
+			}
 		}
 		if err == nil {
 			return s
@@ -214,20 +299,6 @@ func (w *worker) chooseSteering(i *Instance, sel *rib.Selection) steering {
 	}
 	return steering{}
 }
-
-// reachTarget makes sure that there is the instance to redirect to; when that fails it
-// is tried again later.
-func (i *Instance) reachTarget(ctx context.Context, key rib.EntryKey, target wire.RT) error {
-	err := i.m.enterRedirect(ctx, target, redirectUser{i, key})
-	if err != nil {
-		time.AfterFunc(redirectRetry, func() { i.table.Refresh(key) })
-		return fmt.Errorf("cannot make instance %q, will retry: %w", redirectID(target), err)
-	}
-	return nil
-}
-
-// redirectRetry is the pause before a redirect instance is tried again.
-const redirectRetry = 10 * time.Second
 
 func redirectEntry(c dataplane.Classifier, target wire.RT) dataplane.Entry {
 	return dataplane.Entry{Kind: dataplane.Redirect, Class: &c, Target: redirectID(target)}
