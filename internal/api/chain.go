@@ -84,11 +84,13 @@ func (b *body) prefixes(name string) (out []netip.Prefix) {
 		b.fail("%s: %s is not valid: want a list of prefixes", name, b.members[name])
 		return nil
 	}
+	seen := map[netip.Prefix]bool{}
 	for _, s := range list {
 		p, err := parsePrefix(s)
 		if err != nil {
 			b.fail("%s: %v", name, err)
-		} else if p = p.Masked(); !slices.Contains(out, p) {
+		} else if p = p.Masked(); !seen[p] {
+			seen[p] = true
 			out = append(out, p)
 		}
 	}

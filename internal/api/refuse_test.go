@@ -185,6 +185,7 @@ func TestAttachRefusesChains(t *testing.T) {
 		{"source prefix", class("sourcePrefix", "10.0.0.0/64"), "sourcePrefix"},
 		{"destination prefix", class("destinationPrefix", "x"), "destinationPrefix"},
 		{"mixed IP versions", class("sourcePrefix", "2001:db8::/32"), "sourcePrefix"},
+		{"source ports of ICMP", v.with("attract_traffic", full.with("classifier", members{"protocol": 1, "sourcePort": 80})), "has no ports"},
 	})
 }
 

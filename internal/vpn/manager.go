@@ -43,6 +43,8 @@ const (
 	// MaxRouteTargets bounds each list of route targets of an instance. 250 take 2,000 octets, so that a route with all else it carries fits
 	// a message of 4,096 octets (RFC 4271 §4.1), which all peers take.
 	MaxRouteTargets = 250
+	// MaxStaticPrefixes bounds the static prefixes of an instance: each is a FlowSpec route.
+	MaxStaticPrefixes = 1024
 )
 
 // Manager holds the VPN instances of the node. Make it with NewManager, then
@@ -188,6 +190,8 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("readvertise", "%d and %d route targets: want at most %d", len(a.Readvertise.From), len(a.Readvertise.To), MaxRouteTargets)
 	case a.Attract != nil && len(a.Attract.Redirect) > MaxRouteTargets:
 		return refuse("attract_traffic", "redirect_rts: %d route targets: want at most %d", len(a.Attract.Redirect), MaxRouteTargets)
+	case a.Attract != nil && len(a.Attract.Static) > MaxStaticPrefixes:
+		return refuse("attract_traffic", "static_destination_prefixes: %d prefixes: want at most %d", len(a.Attract.Static), MaxStaticPrefixes)
 	case a.AdvertiseAs != "" && a.Type != dataplane.IPVPN:
 		return refuse("advertise_as", "%s: an instance of type %s has no choice of this: want it left out", a.AdvertiseAs, a.Type)
 	case !slices.Contains([]Advertise{"", AsVPN, AsEVPN, AsBoth}, a.AdvertiseAs):
