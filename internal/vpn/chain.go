@@ -89,7 +89,7 @@ func (c *chain) from() []wire.RT {
 func (c *chain) loops(a *wire.Attrs) bool {
 	return slices.ContainsFunc(a.Communities, func(x wire.ExtCommunity) bool {
 		is := func(rt wire.RT) bool { return wire.RTRecord(rt) == x }
-		return x.IsRTRecord() && (slices.ContainsFunc(c.to(), is) || c.attracts() && slices.ContainsFunc(c.attract.Redirect, is))
+		return x.IsRTRecord() && (slices.ContainsFunc(c.to(), is) || slices.ContainsFunc(c.attract.Redirect, is))
 	})
 }
 
@@ -226,7 +226,7 @@ func (i *Instance) through(e *endpoint, kind chainKind, p netip.Prefix, from *wi
 func (i *Instance) ofEndpoint(e *endpoint, visit func(chainRoute)) {
 	c, ipv6 := &i.chain, e.IP.Addr().Is6()
 	switch {
-	case !c.active() || !e.takes(ipv6) || !e.hasChainRD:
+	case !e.takes(ipv6) || !e.hasChainRD:
 	case c.attracts():
 		if d := c.draws[version(ipv6)]; d.on {
 			visit(i.through(e, defaultRoute, defaultPrefix(ipv6), d.from))
@@ -444,7 +444,11 @@ func (c *chain) forget() {
 // is replaced, and what it announces again is looked at anew.
 func (i *Instance) setChain(b *rib.Batch, r Readvertise, a Attract) {
 	c := &i.chain
-	if i.Type != dataplane.IPVPN || c.readvertise.equal(r) && c.attract.equal(a) {
+	if i.Type != dataplane.IPVPN {
+		return
+	}
+	if c.readvertise.equal(r) && c.attract.equal(a) {
+		c.attract.Text = a.Text
 		return
 	}
 	x := i.chainChanges(b)
@@ -498,7 +502,7 @@ func (i *Instance) ofPrefix(p netip.Prefix, from *wire.Attrs, visit func(chainRo
 	c, ipv6 := &i.chain, p.Addr().Is6()
 	if !c.attracts() {
 		for _, e := range i.endpoints {
-			if c.active() && e.takes(ipv6) && e.hasChainRD {
+			if e.takes(ipv6) && e.hasChainRD {
 				visit(i.through(e, throughRoute, p, from))
 			}
 		}
@@ -520,7 +524,7 @@ func (x *chainChanges) setFlow(k rib.EntryKey, best *rib.Path) {
 		delete(c.flows, k)
 		return
 	}
-	f := flowSource{slices.Clone(best.Raw), best.NLRI.Kind == wire.KindFlowVPNv6, best.Attrs}
+	f := flowSource{best.Raw, best.NLRI.Kind == wire.KindFlowVPNv6, best.Attrs}
 	c.flows[k] = f
 	i.relay(f, x.announce)
 }

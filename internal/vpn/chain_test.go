@@ -500,6 +500,9 @@ func TestClassify(t *testing.T) {
 		{"of all protocols those with ports", wire.Flow{Protocols: one(r(0, 255)), DestinationPorts: one(r(80, 80))}, []string{
 			"to 0.0.0.0/0 protocol 132 port 80", "to 0.0.0.0/0 protocol 17 port 80", "to 0.0.0.0/0 protocol 6 port 80",
 		}},
+		{"either port, and both", wire.Flow{Protocols: one(r(6, 6)), Ports: one(r(80, 80)), DestinationPorts: one(r(80, 80)), SourcePorts: one(r(80, 80))}, []string{
+			"to 0.0.0.0/0 protocol 6 port 80 source-port 80",
+		}},
 	} {
 		list, err := vpn.Classify(tt.flow)
 		var got []string
@@ -513,10 +516,22 @@ func TestClassify(t *testing.T) {
 		}
 	}
 	var many []wire.Range
-	for n := range uint16(100) {
+	for n := range uint16(17) {
 		many = append(many, r(2*n, 2*n))
 	}
-	if _, err := vpn.Classify(wire.Flow{DestinationPorts: many, SourcePorts: many}); err == nil {
-		t.Error("20,000 classes are not too many")
+	if list, err := vpn.Classify(wire.Flow{DestinationPorts: many[:16]}); len(list) != 32 || err != nil {
+		t.Errorf("32 classes are %d: %v", len(list), err)
+	}
+	for _, tt := range []struct {
+		flow wire.Flow
+		want string
+	}{
+		{wire.Flow{DestinationPorts: many[:11], Protocols: one(r(0, 255))}, "make 33 combinations of protocols and port ranges: want at most 32"},
+		{wire.Flow{Ports: one(r(80, 80)), DestinationPorts: one(r(90, 90)), SourcePorts: one(r(90, 90))}, "its components match no packet"},
+		{wire.Flow{Protocols: one(r(1, 5)), SourcePorts: one(r(90, 90))}, "its protocols have no ports"},
+	} {
+		if list, err := vpn.Classify(tt.flow); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v, %v: want %s", tt.flow, list, err, tt.want)
+		}
 	}
 }

@@ -96,6 +96,7 @@ func (a *Attract) has(ipv6 bool) bool {
 	return !a.Class.Source.IsValid() || a.Class.Source.Addr().Is6() == ipv6
 }
 
+// equal tells whether both attract the same. Text may differ.
 func (a *Attract) equal(o Attract) bool {
 	return slices.Equal(a.Redirect, o.Redirect) && slices.Equal(a.To, o.To) && slices.Equal(a.Static, o.Static) &&
 		a.Class.Source == o.Class.Source && slices.Equal(a.Class.Protocols, o.Class.Protocols) &&
