@@ -76,14 +76,6 @@ func (c *chain) static() []netip.Prefix {
 	return c.attract.Static
 }
 
-// from returns the route targets whose routes are announced again.
-func (c *chain) from() []wire.RT {
-	if len(c.readvertise.To) == 0 {
-		return nil
-	}
-	return c.readvertise.From
-}
-
 // loops tells whether a route has been here: it was announced before with a route
 // target that it would be announced with again.
 func (c *chain) loops(a *wire.Attrs) bool {
@@ -424,7 +416,7 @@ func (i *Instance) ofChain(visit func(chainRoute)) {
 // forget drops what must not be announced again, now that the route targets are others: what
 // would come round, and what came by others than now.
 func (c *chain) forget() {
-	from := c.from()
+	from := c.readvertise.From
 	comes := func(a *wire.Attrs) bool {
 		return !c.loops(a) && slices.ContainsFunc(a.RTs, func(rt wire.RT) bool { return slices.Contains(from, rt) })
 	}
@@ -455,13 +447,13 @@ func (i *Instance) setChain(b *rib.Batch, r Readvertise, a Attract) {
 	i.ofChain(x.withdraw)
 	c.readvertise, c.attract = r, a
 	c.forget()
-	if from := c.from(); c.table == nil && len(from) > 0 {
+	if c.table == nil && len(c.readvertise.From) > 0 {
 		c.prefixes, c.flows = map[netip.Prefix]*wire.Attrs{}, map[rib.EntryKey]flowSource{}
 		c.sources = [2]map[*wire.Attrs]int{{}, {}}
 		c.table = i.m.rib.NewTable(rib.TableConfig{View: rib.VRF, Source: i.source, All: true, Dirty: func() { i.m.pool.add(i) }})
 	}
 	if c.table != nil {
-		c.table.SetImports(sortedRTs(c.from()))
+		c.table.SetImports(sortedRTs(c.readvertise.From))
 		c.table.RefreshAll() // the loop rule is another one
 	}
 	if c.active() {

@@ -339,6 +339,7 @@ func TestChainRefusals(t *testing.T) {
 			{"evpn", evpn(1, "10.1.0.1", readvertise("64512:1", "64512:2")), "readvertise"},
 			{"evpn attracts", evpn(1, "10.1.0.1", attract("64512:4", "64512:3", tcp80, "192.0.2.0/24")), "readvertise"},
 			{"type 5 only", hop(1, "10.1.0.1", named("five"), advertise(vpn.AsEVPN), readvertise("64512:1", "64512:2")), "advertise_as"},
+			{"type 5 attracts", hop(1, "10.1.0.1", named("five"), advertise(vpn.AsEVPN), attract("64512:4", "64512:3", tcp80, "192.0.2.0/24")), "advertise_as"},
 			{"reserved id", hop(1, "10.1.0.1", named("redirect-to-ipvpn-64512_1")), "vpn_instance_id"},
 		} {
 			before := n.state()
