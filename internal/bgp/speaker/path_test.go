@@ -54,17 +54,20 @@ func TestBFD(t *testing.T) {
 	for i, tt := range []struct {
 		name    string
 		restart *Restart
-		end     func(*bfdPeer)
-		want    string // what becomes of session and route
+		// every is the interval of the neighbour's BFD packets as it tells: the 100th missed tells that it
+		// is gone. Busy machines pause tests for some.
+		every time.Duration
+		end   func(*bfdPeer)
+		want  string // what becomes of session and route
 	}{
-		{"dies", nil, (*bfdPeer).die, "gone"},
-		{"dies, with graceful restart", &Restart{Time: 60, StaleTime: time.Minute}, (*bfdPeer).die, "stale"},
-		{"is closed by the operator", nil, (*bfdPeer).close, "stays"},
+		{"dies", nil, 20 * time.Millisecond, (*bfdPeer).die, "gone"},
+		{"dies, with graceful restart", &Restart{Time: 60, StaleTime: time.Minute}, 20 * time.Millisecond, (*bfdPeer).die, "stale"},
+		{"is closed by the operator", nil, time.Second, (*bfdPeer).close, "stays"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ours, theirs := netip.AddrFrom4([4]byte{127, 4, byte(i), 1}), netip.AddrFrom4([4]byte{127, 4, byte(i), 2})
-			p := newBFDPeer(t, theirs)
+			p := newBFDPeer(t, theirs, tt.every)
 			one := startNode(t, func(c *Config) {
 				c.Local, c.Restart, c.BFD = ours, tt.restart, bfd.NewNode(nil)
 				c.Settings.BFD = &bfd.Config{MinTx: 20 * time.Millisecond, MinRx: 20 * time.Millisecond, Multiplier: 3}
@@ -97,27 +100,34 @@ func TestBFD(t *testing.T) {
 			eventuallyEqual(t, "before", "up", state)
 			tt.end(p)
 			eventuallyEqual(t, "after", tt.want, state)
+			if tt.want == "stays" { // also for what comes later
+				two.announce(tagged(rt100), macRoute(2))
+				name = macRoute(2).NLRI.String()
+				eventuallyEqual(t, "another route", true, func() bool { _, have := one.received(theirs)[name]; return have })
+				eventuallyEqual(t, "after another route", tt.want, state)
+			}
 		})
 	}
 }
 
 // bfdPeer is the other side of a BFD session, which can end as the test likes.
 type bfdPeer struct {
-	c    *net.UDPConn
-	last atomic.Pointer[netip.AddrPort]
-	disc atomic.Uint32 // of the node
-	done chan struct{}
+	c     *net.UDPConn
+	every time.Duration
+	last  atomic.Pointer[netip.AddrPort]
+	disc  atomic.Uint32 // of the node
+	done  chan struct{}
 }
 
 const bfdPort = 3784
 
-func newBFDPeer(t *testing.T, at netip.Addr) *bfdPeer {
+func newBFDPeer(t *testing.T, at netip.Addr, every time.Duration) *bfdPeer {
 	t.Helper()
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, bfdPort)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &bfdPeer{c: c, done: make(chan struct{})}
+	p := &bfdPeer{c: c, every: every, done: make(chan struct{})}
 	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -160,19 +170,21 @@ func (p *bfdPeer) send(state, final byte) {
 	if to == nil {
 		return
 	}
-	// The 100th packet missed, after two seconds, tells that it is gone: busy machines pause tests for some.
 	b := []byte{0x20, state<<6 | final<<4, 100, 24, 0, 0, 0, 9}
 	b = binary.BigEndian.AppendUint32(b, p.disc.Load())
-	for _, interval := range []uint32{20000, 20000, 0} {
+	for _, interval := range []uint32{uint32(p.every.Microseconds()), 20000, 0} {
 		b = binary.BigEndian.AppendUint32(b, interval)
 	}
 	_, _ = p.c.WriteToUDPAddrPort(b, *to)
 }
 
-// die ends without a word, close with one.
+// die ends without a word, close with one, which is the last: an answer after it would begin
+// another session.
 func (p *bfdPeer) die() { _ = p.c.Close(); <-p.done }
 
 func (p *bfdPeer) close() {
+	_ = p.c.SetReadDeadline(time.Unix(1, 0))
+	<-p.done
 	p.send(byte(bfd.AdminDown), 0)
 	p.die()
 }
