@@ -305,11 +305,11 @@ func (i *Instance) ofVersion(ipv6 bool, visit func(chainRoute)) {
 		return
 	}
 	for p, from := range c.prefixes {
-		if p.Addr().Is6() == ipv6 && !slices.Contains(c.static(), p) {
+		if p.Addr().Is6() == ipv6 {
 			i.redirectTo(p, from, visit)
 		}
 	}
-	for _, p := range c.static() {
+	for _, p := range c.static() { // after the others, which may be the same
 		if p.Addr().Is6() == ipv6 {
 			i.redirectTo(p, nil, visit)
 		}
