@@ -114,7 +114,7 @@ func (b *body) classifier() (f wire.Flow) {
 				o.fail("%s is not known: want %s", name, strings.Join(classifierKeys, ", "))
 			}
 		}
-		f.Source = o.prefix("sourcePrefix").Masked()
+		f.Source = o.prefix("sourcePrefix")
 		o.prefix("destinationPrefix")
 		f.SourcePorts, f.DestinationPorts = o.ports("sourcePort"), o.ports("destinationPort")
 		if _, given := o.members["protocol"]; given {

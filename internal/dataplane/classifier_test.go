@@ -28,23 +28,26 @@ func TestClassifierOrder(t *testing.T) {
 	const any4, net, other = "0.0.0.0/0", "203.0.113.0/24", "198.51.100.0/24"
 	const none = dataplane.AnyProtocol
 	want := []dataplane.Classifier{
-		class("203.0.113.9/32", any4, none, all, all), // longer destination
-		class(net, "10.0.0.0/16", none, all, all),     // longer source
-		class(other, "10.0.0.0/8", 17, all, all),      // a protocol
+		class("203.0.113.9/32", any4, none, all, all),
+		class(net, "10.0.0.0/16", none, all, all),
+		class(other, "10.0.0.0/8", 17, all, all),
+		class(other, "11.0.0.0/8", 6, all, all),
+		class(net, "10.0.0.0/8", 6, all, all),
 		class(other, "10.0.0.0/8", none, all, all),
-		class(other, any4, 17, ports(80, 80), all),        // fewer ports
-		class(net, any4, 6, ports(70, 79), ports(99, 99)), // fewer source ports
-		class(net, any4, 6, ports(60, 69), ports(1, 2)),   // lower destination, below
+		class(other, any4, 17, ports(80, 80), all),
+		class(net, any4, 6, ports(70, 79), ports(99, 99)),
+		class(net, any4, 6, ports(60, 69), ports(1, 2)),
+		class(other, any4, 6, ports(10, 19), ports(1, 3)),
 		class(other, any4, 17, all, ports(1, 3)),
 		class(other, any4, 17, all, all),
 		class(net, any4, 0, all, all),
 		class(other, any4, none, all, all),
 		class(net, any4, none, all, all),
-		class(any4, "10.0.0.0/8", 6, ports(5, 5), all), // lower source
+		class(any4, "10.0.0.0/8", 6, ports(5, 5), all),
 		class(any4, "11.0.0.0/8", 0, ports(4, 4), all),
-		class(any4, any4, 0, ports(9, 9), ports(2, 2)), // lower protocol
-		class(any4, any4, 6, ports(8, 8), ports(9, 9)), // lower port
-		class(any4, any4, 6, ports(9, 9), ports(7, 7)), // lower source port
+		class(any4, any4, 0, ports(9, 9), ports(2, 2)),
+		class(any4, any4, 6, ports(8, 8), ports(9, 9)),
+		class(any4, any4, 6, ports(9, 9), ports(7, 7)),
 		class(any4, any4, 6, ports(9, 9), ports(8, 8)),
 		class(any4, any4, 17, all, all),
 		class(any4, any4, none, all, all),

@@ -144,6 +144,7 @@ func TestLastResort(t *testing.T) {
 	}{
 		{"preferred", func() { w.put(0, route(1), via(pe1, 100)); w.put(1, route(2), via(pe2, 200)) }, []string{"192.0.2.2"}},
 		{"stale", func() { w.rib.MarkStale(w.sources[1].id) }, nil},
+		{"stale, looked at again", table.RefreshAll, []string{"192.0.2.2"}},
 		{"long-lived stale", func() { w.rib.MarkLongLived(w.sources[1].id) }, []string{"192.0.2.1"}},
 		{"alone", func() { w.drop(0, route(1).NLRI) }, []string{"192.0.2.2"}},
 		{"fresh again", func() { w.put(0, route(1), via(pe1, 100)); w.put(1, route(2), via(pe2, 200)) }, []string{"192.0.2.2"}},

@@ -297,7 +297,36 @@ func TestAttractMembersCount(t *testing.T) {
 	})
 }
 
-// Fallbacks are of the kind that the driver takes, and the last one counts.
+// Each member of a fallback that differs reaches the dataplane, and the same one does not again.
+func TestFallbackChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		for _, devices := range []bool{false, true} {
+			n := newNode(t, setup{ipvpnCaps: func(c *dataplane.Capabilities) { c.OVSPorts = !devices }})
+			first := vpn.Fallback{Source: mac(8), MAC: mac(9), Port: 3}
+			changes := []func(*vpn.Fallback){
+				func(*vpn.Fallback) {}, func(f *vpn.Fallback) { f.Source = mac(7) }, func(f *vpn.Fallback) { f.MAC = mac(7) }, func(f *vpn.Fallback) { f.Port = 4 },
+			}
+			if devices {
+				first.Port, first.Device = 0, "eth8"
+				changes[3] = func(f *vpn.Fallback) { f.Device = "eth9" }
+			}
+			for k, change := range changes {
+				now := first
+				change(&now)
+				for _, f := range []*vpn.Fallback{&first, &now} {
+					n.plane.Log()
+					n.attach(vrf(1, "10.1.0.1", func(a *vpn.Attachment) { a.Fallback = f }))
+				}
+				told := slices.ContainsFunc(n.plane.Log(), func(s string) bool { return strings.HasPrefix(s, "blue: + fallback") })
+				if told != (k > 0) {
+					t.Errorf("fallback %+v after %+v: the dataplane was told %v", now, first, told)
+				}
+			}
+		}
+	})
+}
+
+// Fallbacks are of the kind that the driver takes.
 func TestFallbackRefusals(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		fallback := func(port uint32, device string) edit {
@@ -320,11 +349,13 @@ func TestFallbackRefusals(t *testing.T) {
 			{"port number without bridge", device, vrf(1, "10.1.0.1", fallback(3, "")), "wants linuxif, and no ovs_port_number"},
 			{"neither, without bridge", device, vrf(1, "10.1.0.1", fallback(0, "")), "wants linuxif, and no ovs_port_number"},
 			{"a driver without", func(c *dataplane.Capabilities) { c.Fallback = false }, vrf(1, "10.1.0.1", fallback(3, "")), "sends no traffic elsewhere"},
-			{"E-VPN ignores it", ovs, evpn(1, "10.1.0.1", fallback(0, "")), ""},
+			{"E-VPN ignores it", device, evpn(1, "10.1.0.1", fallback(0, "")), ""},
+			{"E-VPN with a bridge ignores it", func(c *dataplane.Capabilities) { c.OVSPorts = true }, evpn(1, "10.1.0.1", fallback(0, "")), ""},
 		} {
-			n := newNode(t, setup{ipvpnCaps: tt.caps, evpnCaps: func(c *dataplane.Capabilities) { c.OVSPorts = tt.name == "E-VPN ignores it" }})
+			n := newNode(t, setup{ipvpnCaps: tt.caps, evpnCaps: tt.caps})
 			err := n.Attach(context.Background(), tt.a)
-			if err == nil && tt.want == "" {
+			if tt.want == "" {
+				wantRefused(t, err, "")
 				continue
 			}
 			wantRefused(t, err, "fallback")

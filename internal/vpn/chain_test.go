@@ -332,6 +332,7 @@ func TestChainRefusals(t *testing.T) {
 		}{
 			{"no to_rt", hop(1, "10.1.0.1", readvertise("64512:1", "")), "readvertise"},
 			{"too many", hop(1, "10.1.0.1", readvertise(many, "64512:1")), "readvertise"},
+			{"too many to_rt", hop(1, "10.1.0.1", readvertise("64512:1", many)), "readvertise"},
 			{"too many to redirect", hop(1, "10.1.0.1", attract(many, "64512:1", tcp80)), "attract_traffic"},
 			{"two to_rt", hop(1, "10.1.0.1", readvertise("64512:1", "64512:2 64512:3"), attract("64512:4", "", tcp80)), "attract_traffic"},
 			{"different to_rt", hop(1, "10.1.0.1", readvertise("64512:1", "64512:2"), attract("64512:4", "64512:3", tcp80, "192.0.2.0/24")), "attract_traffic"},
