@@ -5,6 +5,7 @@ package rib
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -53,12 +54,19 @@ func TestFlowEntries(t *testing.T) {
 			source int
 			pref   uint32
 		}{{3, false, 0, 100}, {2, false, 1, 100}, {4, false, 0, 200}, {1, false, 1, 99}, {5, true, 0, 100}} {
-			w.put(x.source, flow(x.n, x.ipv6), via(netip.Addr{}, x.pref))
+			route := flow(x.n, x.ipv6)
+			w.put(x.source, route, via(netip.Addr{}, x.pref, wire.MobilityCommunity(uint32(x.n)))) // which means nothing here
+			clear(route.Raw)                                                                       // the RIB has its own
 		}
 		text := func(n byte) string { return rd(0, n).String() }
 		want := map[string][]string{key: {text(4), text(2), text(3), text(1)}, key + " of IPv6": {text(5)}}
 		if diff := gocmp.Diff(want, sources(table)); diff != "" {
 			t.Errorf("ECMP %v (-want +got):\n%s", ecmp, diff)
+		}
+		for _, p := range w.rib.Paths(func(Path) bool { return true }) {
+			if !slices.Equal(p.Raw, flow(1, false).Raw) {
+				t.Errorf("octets %x", p.Raw)
+			}
 		}
 		if got := sources(redirect); len(got) > 0 {
 			t.Errorf("redirected packets are in flows: %v", got)

@@ -3,6 +3,8 @@
 package vpn
 
 import (
+	"fmt"
+
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 )
@@ -33,12 +35,12 @@ func (m *Manager) Redirects() int {
 	return len(m.redirects.byRT)
 }
 
-// Claims lists the classes of packets that FlowSpec routes redirect.
+// Claims lists the classes of packets that FlowSpec routes redirect, with how many do.
 func (i *Instance) Claims() (out []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for c := range i.claims {
-		out = append(out, c.String())
+	for c, by := range i.claims {
+		out = append(out, fmt.Sprintf("%s by %d", c, len(by)))
 	}
 	return out
 }

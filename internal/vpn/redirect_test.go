@@ -156,6 +156,7 @@ func TestRedirectOrder(t *testing.T) {
 		}, n.plane.Log())
 		p.flow(1, f, redirect("64512:400"), target("64512:1"), record("64512:9"))
 		wantLines(t, "the same target", nil, n.plane.Log())
+		wantLines(t, "claims", []string{"to 203.0.113.0/24 by 1"}, n.Instance("blue").Claims())
 		p.withdraw(r)
 		got := n.plane.Log()
 		if len(got) != 2 || !strings.HasPrefix(got[0], "blue: - redirect to 203.0.113.0/24") || got[1] != "redirect-to-ipvpn-64512_400: remove" {
