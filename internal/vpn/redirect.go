@@ -253,8 +253,8 @@ func (i *Instance) steeringOf(p *rib.Path) (s steering, err error) {
 func (w *worker) steer(i *Instance, sel *rib.Selection) {
 	now := w.chooseSteering(i, sel)
 	was, had := i.steered[sel.Key]
-	if had && was.target == now.target && slices.Equal(was.classes, now.classes) {
-		return
+	if had && was.target == now.target {
+		return // the classes are those of the entry
 	}
 	if now.classes != nil {
 		i.steered[sel.Key] = now
@@ -273,7 +273,7 @@ func (w *worker) steer(i *Instance, sel *rib.Selection) {
 			w.redirects = append(w.redirects, i.claimed(c))
 		}
 	}
-	if had && was.target != now.target {
+	if had {
 		w.unused = append(w.unused, targetUse{was.target, redirectUser{i, sel.Key}})
 	}
 }
