@@ -81,6 +81,8 @@ func TestRedirectLimit(t *testing.T) {
 		n := newNode(t, setup{})
 		p := n.peer("BGP-10.77.0.9")
 		n.attach(vrf(1, "10.1.0.1"))
+		n.plane.Fail(1, func(o fake.Op) bool { return o.Verb == "open" }) // which does not count
+		p.withdraw(p.flow(1, wire.Flow{}, redirect("64512:2000"), target("64512:1")))
 		var first wire.Route
 		for k := range 1025 {
 			r := p.flow(1, wire.Flow{Destination: prefix(fmt.Sprintf("203.%d.%d.0/24", k/256, k%256))}, redirect(fmt.Sprintf("64512:%d", k)), target("64512:1"))
