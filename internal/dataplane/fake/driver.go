@@ -102,6 +102,7 @@ func (d *Driver) Open(_ context.Context, inst dataplane.Instance) (dataplane.Han
 	}
 	h := &handle{d: d, key: instanceKey{d.typ, inst.ID}, inst: inst}
 	h.make()
+	clear(p.instances[h.key].unplugged) // a new driver does not know what others did before
 	d.open[inst.ID] = h
 	return h, nil
 }

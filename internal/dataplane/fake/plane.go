@@ -107,7 +107,7 @@ func (p *Plane) Lose(t dataplane.VPNType, id string) {
 }
 
 // Unplug takes a port and its MACs from an instance. Drifted lists it from then on, at
-// least once, until it is plugged or deleted.
+// least once, until it is plugged or deleted, or the driver is another one.
 func (p *Plane) Unplug(t dataplane.VPNType, id, port string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
