@@ -19,6 +19,8 @@ import (
 type clientLog struct {
 	log *slog.Logger
 	up  map[netip.Addr]bool
+	// came has a value when a client has come since it was last emptied.
+	came chan struct{}
 }
 
 func (c *clientLog) event(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
@@ -29,6 +31,10 @@ func (c *clientLog) event(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
 	case up && !c.up[client]:
 		c.up[client] = true
 		c.log.Info("client came", "client", client, "router_id", state.RouterID, "clients", len(c.up))
+		select {
+		case c.came <- struct{}{}:
+		default:
+		}
 	case !up && c.up[client]:
 		delete(c.up, client)
 		c.log.Info("client left", "client", client, "reason", state.DisconnectMessage, "clients", len(c.up))

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/server"
@@ -112,11 +113,12 @@ func start(ctx context.Context, bgp *server.BgpServer, cfg Config) error {
 	if err := bgp.StartBgp(ctx, &api.StartBgpRequest{Global: global(cfg)}); err != nil {
 		return fmt.Errorf("listen on port %d: %w", cfg.Port, err)
 	}
-	watch := &clientLog{log: cfg.Log, up: map[netip.Addr]bool{}}
+	watch := &clientLog{log: cfg.Log, up: map[netip.Addr]bool{}, came: make(chan struct{}, 1)}
 	err := bgp.WatchEvent(ctx, server.WatchEventMessageCallbacks{OnPeerUpdate: watch.event}, server.WatchPeer())
 	if err != nil {
 		return fmt.Errorf("watch sessions: %w", err)
 	}
+	go repeat(ctx, bgp, watch.came, cfg.Log)
 	if err := bgp.AddPeerGroup(ctx, &api.AddPeerGroupRequest{PeerGroup: peerGroup(cfg)}); err != nil {
 		return fmt.Errorf("make peer group: %w", err)
 	}
@@ -127,6 +129,29 @@ func start(ctx context.Context, bgp *server.BgpServer, cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// repeatAfter is how long after the last client came all routes are sent again.
+const repeatAfter = time.Second
+
+// repeat sends all clients all routes again when no more clients come: of two that come within
+// a millisecond GoBGP 4.8.0 does not tell one which route targets the other imports.
+func repeat(ctx context.Context, bgp *server.BgpServer, came <-chan struct{}, log *slog.Logger) {
+	timer := time.NewTimer(repeatAfter)
+	timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-came:
+			timer.Reset(repeatAfter)
+		case <-timer.C:
+			err := bgp.ResetPeer(ctx, &api.ResetPeerRequest{Address: "all", Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
+			if err != nil {
+				log.Debug("routes are not sent again", "err", err)
+			}
+		}
+	}
 }
 
 // turnAway stops taking clients and takes leave of those there are. GoBGP's own
