@@ -117,10 +117,13 @@ type frame struct {
 // next returns the next frame that matches, or false after a while.
 func (s *sniffer) next(within time.Duration, match func(frame) bool) (frame, bool) {
 	deadline := time.Now().Add(within)
-	for time.Now().Before(deadline) {
+	for {
 		buf := make([]byte, 2048)
 		n, from, err := unix.Recvfrom(s.fd, buf, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EAGAIN) {
+			if time.Now().After(deadline) { // a slow machine still has frames then
+				return frame{}, false
+			}
 			fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
 			_, _ = unix.Poll(fds, 20)
 			continue
@@ -136,7 +139,6 @@ func (s *sniffer) next(within time.Duration, match func(frame) bool) (frame, boo
 			return f, true
 		}
 	}
-	return frame{}, false
 }
 
 // all returns the frames that have come in and match.
