@@ -63,6 +63,22 @@ func (a *Allocator) Reserve(n uint32, owner string) bool {
 	return true
 }
 
+// Restore takes a number that was handed out in an earlier run, and tells whether it was free. It counts
+// as the last one handed out so far: those below it come when all others have been used.
+func (a *Allocator) Restore(n uint32, owner string) bool {
+	if !a.Reserve(n, owner) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for ; n <= a.last && a.next <= uint64(n); a.next++ {
+		if a.used[uint32(a.next)] == "" {
+			a.freed = append(a.freed, uint32(a.next))
+		}
+	}
+	return true
+}
+
 // Free gives a number back. Freeing what is not in use is a programming error
 // and has no effect.
 func (a *Allocator) Free(n uint32) {

@@ -17,17 +17,17 @@ func keyOf(a Attachment) endpointKey { return endpointKey{a.MAC, a.IP.Addr()} }
 
 // attach adds or updates an endpoint and the parameters of the instance. It
 // runs with i.mu held. On error nothing has changed.
-func (i *Instance) attach(ctx context.Context, a Attachment) error {
+func (i *Instance) attach(ctx context.Context, a Attachment) (*endpoint, error) {
 	next := i.nextChain(a)
 	for _, err := range []error{i.consistent(a), i.checkChain(&next)} {
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	i.noteFixed(a)
-	e, m, err := i.prepare(a)
+	e, m, err := i.prepare(a, &endpointRecord{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	old := i.endpoints[keyOf(a)]
 	if err := i.fwd.Do(ctx, i.plugChanges(e, next.active())); err != nil {
@@ -35,10 +35,10 @@ func (i *Instance) attach(ctx context.Context, a Attachment) error {
 			i.freeRD(e)
 		}
 		i.freeUnused(m)
-		return err
+		return nil, err
 	}
 	i.commit(ctx, e, m, old, &next)
-	return nil
+	return e, nil
 }
 
 // consistent refuses an endpoint that contradicts those plugged already.
@@ -81,20 +81,29 @@ func (i *Instance) noteFixed(a Attachment) {
 	}
 }
 
-// prepare returns the endpoint and its MAC with the identifiers they need; a
-// MAC without endpoints is new.
-func (i *Instance) prepare(a Attachment) (*endpoint, *localMAC, error) {
+// prepare returns the endpoint and its MAC with the identifiers they need, those of the
+// last run where it had some; a MAC without endpoints is new.
+func (i *Instance) prepare(a Attachment, last *endpointRecord) (*endpoint, *localMAC, error) {
 	e := &endpoint{Attachment: a}
 	if old := i.endpoints[keyOf(a)]; old != nil {
 		e.rdNumber, e.ownRD = old.rdNumber, old.ownRD
 	}
+	if last.RD != nil {
+		e.rdNumber, e.ownRD = *last.RD, true
+	}
+	if last.ChainRD != nil {
+		e.chainRD, e.hasChainRD = *last.ChainRD, true
+	}
 	m := i.macs[a.MAC]
 	if m == nil {
-		m = &localMAC{port: a.Port, since: time.Now()}
+		m = &localMAC{port: a.Port, since: time.Now(), seq: last.Mobility}
 	}
 	var err error
 	if i.Type == dataplane.IPVPN {
 		l := &m.labels[i.labelSlot(a.IP.Addr())]
+		if l.number == 0 {
+			l.number = last.Label
+		}
 		if l.number == 0 {
 			if l.number, err = i.m.labels.Allocate(i.Name + " " + a.MAC.String()); err != nil {
 				return nil, nil, err
@@ -283,6 +292,7 @@ func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 	i.freeRD(e)
 	i.freeChainRD(e)
 	delete(i.endpoints, keyOf(e.Attachment))
+	i.left = append(i.left, keyOf(e.Attachment))
 	if ip := e.IP.Addr(); ip.IsValid() {
 		left := slices.DeleteFunc(i.addrs[ip], func(mac ethernet.MAC) bool { return mac == e.MAC })
 		if i.addrs[ip] = left; len(left) == 0 {

@@ -61,6 +61,8 @@ type Instance struct {
 	macs        map[ethernet.MAC]*localMAC
 	addrs       map[netip.Addr][]ethernet.MAC
 	ports       map[string][]*endpoint
+	left        []endpointKey // endpoints that the store still keeps
+	stored      bool          // the store has kept something of it
 }
 
 // endpointKey identifies an endpoint: the invalid address is the wildcard.
@@ -98,10 +100,9 @@ type localMAC struct {
 	raised bool
 }
 
-func newInstance(m *Manager, a Attachment) *Instance {
-	m.numbers++
+func newInstance(m *Manager, a Attachment, number uint32) *Instance {
 	i := &Instance{
-		ID: a.InstanceID, Name: instanceName(a.Type, m.numbers), Number: m.numbers, Type: a.Type,
+		ID: a.InstanceID, Name: instanceName(a.Type, number), Number: number, Type: a.Type,
 		Gateway: a.Gateway, Bridge: a.Bridge, AdvertiseAs: a.AdvertiseAs, m: m, caps: m.reconciler.Driver(a.Type).Capabilities(), interner: m.rib.NewInterner(),
 		endpoints: map[endpointKey]*endpoint{}, macs: map[ethernet.MAC]*localMAC{},
 		addrs: map[netip.Addr][]ethernet.MAC{}, ports: map[string][]*endpoint{},
@@ -117,32 +118,24 @@ func newInstance(m *Manager, a Attachment) *Instance {
 	return i
 }
 
-// open makes the instance's place in the RIB and in the dataplane, unless its
-// first port cannot be there. One that packets are redirected to has no port.
-func (i *Instance) open(ctx context.Context, port dataplane.Port) error {
+// parameters are what the driver is told about the instance.
+func (i *Instance) parameters() dataplane.Instance {
 	inst := dataplane.Instance{Number: i.Number, ID: i.ID, Type: i.Type, VNI: i.VNI, L3VNI: i.AdvertiseAs.evpn(), Bridge: i.Bridge}
 	if i.Gateway.IsValid() {
 		inst.Gateway = netip.PrefixFrom(i.Gateway, i.PrefixLen)
 	}
-	if port.Name != "" {
-		if err := i.driver().Check(ctx, inst, port); err != nil {
-			return err
-		}
-	}
-	fwd, err := i.m.reconciler.Open(ctx, inst)
+	return inst
+}
+
+// open makes the instance's place in the RIB, where it looks at some routes, and in the dataplane.
+func (i *Instance) open(ctx context.Context, view rib.View) error {
+	fwd, err := i.m.reconciler.Open(ctx, i.parameters())
 	if err != nil {
 		return err
 	}
 	i.fwd = fwd
 	if i.source, err = i.m.rib.AddSource(i.Name, rib.Local); err != nil {
 		return err
-	}
-	view := rib.EVI
-	switch {
-	case i.Type == dataplane.IPVPN && port.Name == "":
-		view = rib.Redirect
-	case i.Type == dataplane.IPVPN:
-		view = rib.VRF
 	}
 	salt := fnv.New64a()
 	_, _ = salt.Write([]byte(i.m.Local.String() + " " + i.ID))
@@ -207,8 +200,9 @@ func encapBits(types []encap.Type) (bits uint64) {
 }
 
 // end takes the instance away: routes, imports, forwarding, identifiers. It
-// runs with i.mu held, also for an instance that was opened only in part.
-func (i *Instance) end(ctx context.Context) {
+// runs with i.mu held, also for an instance that was opened only in part, and returns the wait
+// until the store has forgotten it.
+func (i *Instance) end(ctx context.Context) (wait func(context.Context)) {
 	i.ended = true
 	var b rib.Batch
 	for _, e := range i.endpoints {
@@ -243,7 +237,9 @@ func (i *Instance) end(ctx context.Context) {
 	for key, s := range i.steered {
 		i.m.leaveRedirect(ctx, s.target, redirectUser{i, key})
 	}
+	wait = i.keep() // before others have its identifiers
 	i.m.forget(i)
+	return wait
 }
 
 func (i *Instance) freeRD(e *endpoint) { i.giveRD(e.rdNumber, &e.ownRD) }

@@ -71,6 +71,11 @@ func (m *Manager) isJoined(vrf string) bool {
 func (m *Manager) attachEVI(ctx context.Context, a Attachment) error {
 	m.joining.Lock()
 	defer m.joining.Unlock()
+	for _, id := range []string{a.EVI.ID, a.InstanceID} {
+		if err := m.restore(ctx, id); err != nil {
+			return err
+		}
+	}
 	j, isNew, err := m.join(ctx, a)
 	if err != nil {
 		return refusal(err)

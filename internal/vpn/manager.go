@@ -17,6 +17,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/store"
 )
 
 // Config describes the node to its instances.
@@ -32,6 +33,8 @@ type Config struct {
 	AcceptNoEncap bool
 	// Joiner joins E-VPN instances to VRFs; nil if the node cannot.
 	Joiner Joiner
+	// Store keeps instances and endpoints over a restart; nil if nobody does.
+	Store *store.Store
 	// RTC announces which route targets the instances import (RFC 4684).
 	RTC bool
 	Log *slog.Logger
@@ -66,7 +69,12 @@ type Manager struct {
 	instances map[string]*Instance
 	vnis      map[uint32]struct{} // of all instances, given ones too
 	joins     map[string]*join    // by the id of the VRF
-	numbers   uint32
+	numbers   uint32              // the last one given to an instance
+	last      map[string]*lastRun // instances to be restored, by id
+	kept      bool
+	// restoring is held while an instance of the last run is made again; before all other locks
+	// but joining.
+	restoring sync.Mutex
 }
 
 // NewManager returns a Manager without instances.
@@ -78,6 +86,7 @@ func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, erro
 		labels: allocator.New("label", 16, 1048575),
 		behind: behind{labels: map[wire.NLRI]uint32{}}, redirects: redirects{byRT: map[wire.RT]*redirectInstance{}},
 	}
+	m.readStore()
 	if !c.RTC {
 		return m, nil
 	}
@@ -90,7 +99,12 @@ func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, erro
 }
 
 // Run serves the instances until ctx ends. Forwarding state stays.
-func (m *Manager) Run(ctx context.Context) { m.pool.run(ctx, max(2, runtime.GOMAXPROCS(0))) }
+func (m *Manager) Run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { m.keepRestoring(ctx); close(done) }()
+	m.pool.run(ctx, max(2, runtime.GOMAXPROCS(0)))
+	<-done
+}
 
 // Labels returns the labels in use with their owners: MPLS labels and VNIs,
 // but for the VNIs that requests gave, unless EVPN type 5 routes announce them.
@@ -135,6 +149,9 @@ func (m *Manager) Attach(ctx context.Context, a Attachment) error {
 	if err := m.check(a); err != nil {
 		return err
 	}
+	if err := m.restore(ctx, a.InstanceID); err != nil {
+		return err
+	}
 	for {
 		i, created, err := m.lockInstance(ctx, a)
 		if err != nil {
@@ -143,13 +160,27 @@ func (m *Manager) Attach(ctx context.Context, a Attachment) error {
 		if i == nil {
 			continue // it ended while we waited for it
 		}
-		defer i.mu.Unlock() // once: the loop ends here
-		err = i.attach(ctx, a)
-		if err != nil && created {
-			i.end(ctx)
+		wait, err := i.add(ctx, a, created)
+		if err != nil {
+			return refusal(err)
 		}
-		return refusal(err)
+		wait(ctx)
+		return nil
 	}
+}
+
+// add carries out an attachment to an instance whose lock is held, and unlocks it. It returns the wait
+// until the store has it.
+func (i *Instance) add(ctx context.Context, a Attachment, created bool) (wait func(context.Context), err error) {
+	defer i.mu.Unlock()
+	e, err := i.attach(ctx, a)
+	if err == nil {
+		return i.keep(e), nil
+	}
+	if created {
+		i.end(ctx)
+	}
+	return nil, err
 }
 
 // check refuses what no instance could do.
@@ -235,7 +266,11 @@ func (m *Manager) lockInstance(ctx context.Context, a Attachment) (i *Instance, 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := i.open(ctx, dataplane.Port{Name: a.Port, OVS: a.OVS}); err != nil {
+	err = i.driver().Check(ctx, i.parameters(), dataplane.Port{Name: a.Port, OVS: a.OVS})
+	if err == nil {
+		err = i.open(ctx, i.view())
+	}
+	if err != nil {
 		i.end(ctx)
 		i.mu.Unlock()
 		return nil, false, refusal(err)
@@ -245,7 +280,8 @@ func (m *Manager) lockInstance(ctx context.Context, a Attachment) (i *Instance, 
 
 // reserve takes the identifiers of a new instance. It runs with m.mu held.
 func (m *Manager) reserve(a Attachment) (*Instance, error) {
-	i := newInstance(m, a)
+	m.numbers++
+	i := newInstance(m, a, m.numbers)
 	if err := m.takeVNI(i, a.VNI); err != nil {
 		return nil, err
 	}
@@ -315,6 +351,9 @@ func (m *Manager) forget(i *Instance) {
 // Detach removes an endpoint; the instance ends with its last one. Errors are
 // as for Attach.
 func (m *Manager) Detach(ctx context.Context, d Detachment) error {
+	if err := m.restore(ctx, d.InstanceID); err != nil {
+		return err
+	}
 	if m.isJoined(d.InstanceID) {
 		m.joining.Lock()
 		defer m.joining.Unlock()
@@ -324,21 +363,31 @@ func (m *Manager) Detach(ctx context.Context, d Detachment) error {
 	if i == nil || strings.HasPrefix(i.ID, redirectPrefix) {
 		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
 	}
+	wait, err := i.remove(ctx, d)
+	if err != nil {
+		return err
+	}
+	wait(ctx)
+	return nil
+}
+
+// remove carries out a detachment. It returns the wait until the store has it.
+func (i *Instance) remove(ctx context.Context, d Detachment) (wait func(context.Context), err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
 	case i.ended:
-		return refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
+		return nil, refuse("vpn_instance_id", "VPN %s could not be found", d.InstanceID)
 	case i.Type != d.Type:
-		return refuse("vpn_type", "instance %q exists with type %s", d.InstanceID, i.Type)
+		return nil, refuse("vpn_type", "instance %q exists with type %s", d.InstanceID, i.Type)
 	}
 	if err := i.detach(ctx, d); err != nil {
-		return err
+		return nil, err
 	}
 	if len(i.endpoints) == 0 && i.join == nil {
-		i.end(ctx)
+		return i.end(ctx), nil
 	}
-	return nil
+	return i.keep(), nil
 }
 
 // originator is the originating router's address of type 3 routes: the BGP

@@ -195,7 +195,7 @@ func (m *Manager) openRedirect(ctx context.Context, target wire.RT) (i *Instance
 	if err != nil {
 		return nil, err
 	}
-	if err := i.open(ctx, dataplane.Port{}); err != nil {
+	if err := i.open(ctx, rib.Redirect); err != nil {
 		i.end(ctx)
 		return nil, err
 	}

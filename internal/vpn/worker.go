@@ -210,10 +210,13 @@ func (i *Instance) announceMACs(macs []ethernet.MAC) {
 		return
 	}
 	var b rib.Batch
+	var changed []*endpoint
 	for k, e := range i.endpoints {
 		if slices.Contains(macs, k.mac) {
 			i.announce(&b, e)
+			changed = append(changed, e)
 		}
 	}
 	i.m.rib.Apply(i.source, &b)
+	i.keep(changed...)
 }
