@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -69,7 +70,7 @@ func newServerWith(tb testing.TB, change func(*speaker.Config), peers ...string)
 	tb.Helper()
 	book := &logbook.Book{}
 	n := api.Node{
-		RIB: rib.New(), Logs: book, Log: slog.New(book.Handler(slog.DiscardHandler)), Version: "1.2.3", Started: time.Now(),
+		RIB: rib.New(), Logs: book, Log: slog.New(book.Handler(slog.DiscardHandler)), Version: "1.2.3", Started: time.Now(), Ping: math.MaxInt64,
 		Settings: []config.Section{
 			{Name: "COMMON", Options: []config.Setting{{Name: "root_helper", Value: "sudo"}}},
 			{Name: "BGP", Options: []config.Setting{{Name: "my_as", Value: int64(64512)}, {Name: "peers", Value: peers}}},

@@ -309,6 +309,18 @@ func (s *Server) notReady() []object {
 			note("bgp peer "+n.Config().Peer.String(), reason)
 		}
 	}
+	for id, err := range s.Manager.Unrestored() {
+		reason := "its turn has not come"
+		if err != nil {
+			reason = err.Error()
+		}
+		note("instance "+id+" of the last run", reason)
+	}
+	if s.Store != nil {
+		if since, err := s.Store.Trouble(); err != nil {
+			note("state", fmt.Sprintf("not written since %s: %v", since.UTC().Format(time.RFC3339), err))
+		}
+	}
 	for _, p := range s.Reconciler.Problems() {
 		if p.Attempts > 1 || time.Since(p.Since) > time.Second {
 			what := p.Change.String()

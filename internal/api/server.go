@@ -5,11 +5,8 @@ package api
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"slices"
@@ -26,6 +23,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/store"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
 )
 
@@ -52,12 +50,15 @@ type Node struct {
 	Log        *slog.Logger
 	Version    string
 	Started    time.Time
+	// Ping is what /ping answers: agents attach all ports again when it changes.
+	Ping uint64
+	// Store keeps attachments over a restart; nil if nobody does.
+	Store *store.Store
 }
 
 // Server is the HTTP side of a Node. Make it with New.
 type Server struct {
 	Node
-	ping     *big.Int
 	requests *prometheus.HistogramVec
 	mux      *http.ServeMux
 	stall    time.Duration // stallLimit
@@ -65,13 +66,7 @@ type Server struct {
 
 // New returns a Server.
 func New(n Node) (*Server, error) {
-	// A number in 1..2^63-1 that differs from run to run: agents attach all ports
-	// again when it changes. 0 means "never seen" to them.
-	ping, err := rand.Int(rand.Reader, new(big.Int).SetUint64(1<<63-1))
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{Node: n, ping: ping.Add(ping, big.NewInt(1)), mux: http.NewServeMux(), stall: stallLimit}
+	s := &Server{Node: n, mux: http.NewServeMux(), stall: stallLimit}
 	registry := s.metrics()
 	s.mux.HandleFunc("/{$}", s.index)
 	s.mux.HandleFunc("/ping", s.answerPing)
@@ -185,7 +180,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) answerPing(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, json.RawMessage(s.ping.String()))
+	writeJSON(w, http.StatusOK, s.Ping)
 }
 
 // allowed answers 405 unless the request has one of the methods.

@@ -53,6 +53,8 @@ type Common struct {
 	// SweepDelay is how long after start the forwarding state left by an
 	// earlier run is kept before what nobody re-attached is removed.
 	SweepDelay time.Duration
+	// StateDirectory is where attachments are kept over a restart; empty for nowhere.
+	StateDirectory string
 }
 
 // API is where the REST API listens.

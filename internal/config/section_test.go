@@ -28,7 +28,7 @@ func TestSections(t *testing.T) {
 	as, port, up := Setting{"peer_as", int64(64512)}, Setting{"port", int64(179)}, Setting{"shutdown", false}
 	active, passive := Setting{"passive", false}, Setting{"passive", true}
 	want := []Section{
-		{"COMMON", []Setting{{"root_helper", "sudo"}, {"root_helper_daemon", nil}, {"sweep_delay", int64(120)}}},
+		{"COMMON", []Setting{{"root_helper", "sudo"}, {"root_helper_daemon", nil}, {"sweep_delay", int64(120)}, {"state_directory", ""}}},
 		{"API", []Setting{{"host", "127.0.0.1"}, {"port", int64(8082)}}},
 		{"BGP", slices.Concat([]Setting{
 			{"local_address", "192.0.2.1"}, {"router_id", "192.0.2.1"}, {"my_as", int64(64512)},

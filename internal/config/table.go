@@ -57,6 +57,11 @@ var commonOptions = []option{
 		help: "How long after start the forwarding state left by an earlier run is kept before " +
 			"what nobody re-attached is removed.",
 		field: func(c *Config) any { return &c.Common.SweepDelay },
+	}, {
+		section: sectionCommon, name: "state_directory", ours: true,
+		help: "Directory in which attachments, route distinguishers, labels and VNIs are kept, so that they are there " +
+			"again after a restart; one for each daemon. Empty: nothing is kept, and agents have to attach again.",
+		field: func(c *Config) any { return &c.Common.StateDirectory },
 	},
 }
 

@@ -9,9 +9,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +30,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/store"
 	"github.com/bagpipe-vpn/bagpipe/internal/version"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
 )
@@ -42,6 +46,7 @@ type Daemon struct {
 	monitor    *bmp.Exporter
 	server     *api.Server
 	listener   net.Listener
+	store      *store.Store // nil when nothing is kept
 }
 
 // New makes all parts and opens the API's port, so that every fault of the
@@ -49,7 +54,7 @@ type Daemon struct {
 func New(cfg *config.Config, log *slog.Logger, book *logbook.Book) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, log: log}
 	if err := d.build(book); err != nil {
-		d.closeDrivers()
+		d.close()
 		return nil, err
 	}
 	return d, nil
@@ -63,12 +68,17 @@ func (d *Daemon) build(book *logbook.Book) error {
 	d.reconciler = dataplane.NewReconciler(d.drivers, log)
 	routes := rib.New()
 	var err error
+	if dir := cfg.Common.StateDirectory; dir != "" {
+		if d.store, err = store.Open(dir, log); err != nil {
+			return err
+		}
+	}
 	d.manager, err = vpn.NewManager(vpn.Config{
 		AS: cfg.BGP.MyAS, RouterID: cfg.BGP.RouterID, Local: cfg.BGP.LocalAddress,
 		Tunnel: map[dataplane.VPNType]netip.Addr{
 			dataplane.EVPN: cfg.EVPN.LocalAddress, dataplane.IPVPN: cfg.IPVPN.LocalAddress,
 		},
-		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{finish: cfg.IPVPN.Driver == "ovs"}, Log: log,
+		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{finish: cfg.IPVPN.Driver == "ovs"}, Log: log, Store: d.store,
 	}, routes, d.reconciler)
 	if err != nil {
 		return err
@@ -80,7 +90,7 @@ func (d *Daemon) build(book *logbook.Book) error {
 		return err
 	}
 	d.server, err = api.New(api.Node{
-		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: cfg.Sections(),
+		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: cfg.Sections(), Ping: d.pingNumber(), Store: d.store,
 		Monitoring: d.monitor.Status, Logs: book, Log: log, Version: version.String(), Started: time.Now(),
 	})
 	if err != nil {
@@ -169,6 +179,36 @@ func speakerSettings(s *config.Settings) *speaker.Settings {
 	return out
 }
 
+// pingRecord is the record of the number that /ping answers.
+const pingRecord = "ping"
+
+// pingNumber returns the number of the last run if all that agents attached then is there, else a
+// new one, at which they attach all ports again: a number in 1..2^63-1, since 0 means "never seen" to them.
+func (d *Daemon) pingNumber() uint64 {
+	if d.manager.Kept() {
+		for name, value := range d.store.All() {
+			if n, err := strconv.ParseUint(string(value), 10, 63); name == pingRecord && err == nil && n > 0 {
+				return n
+			}
+		}
+	}
+	n := 1 + rand.Uint64N(math.MaxInt64)
+	if d.store != nil {
+		d.store.Stage(store.Change{Name: pingRecord, Value: strconv.AppendUint(nil, n, 10)})
+	}
+	return n
+}
+
+// close lets go of what others have to be able to use.
+func (d *Daemon) close() {
+	if d.store != nil {
+		if err := d.store.Close(); err != nil {
+			d.log.Error("close the state", "err", err)
+		}
+	}
+	d.closeDrivers()
+}
+
 func (d *Daemon) closeDrivers() {
 	for t, drv := range d.drivers {
 		if err := drv.Close(); err != nil {
@@ -183,11 +223,14 @@ func (d *Daemon) Addr() net.Addr { return d.listener.Addr() }
 // Run runs the node until ctx ends or a part fails. Forwarding state stays when
 // it returns: a daemon that comes back adopts it.
 func (d *Daemon) Run(ctx context.Context) error {
-	defer d.closeDrivers()
+	defer d.close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { d.reconciler.Run(ctx); return nil })
 	g.Go(func() error { d.manager.Run(ctx); return nil })
-	g.Go(func() error { return d.speaker.Run(ctx) })
+	g.Go(func() error {
+		d.manager.Restore(ctx) // before peers are told that these are all our routes
+		return d.speaker.Run(ctx)
+	})
 	g.Go(func() error { d.monitor.Run(ctx); return nil })
 	g.Go(func() error { return d.server.Serve(ctx, d.listener) })
 	g.Go(func() error { d.sweep(ctx); return nil })
@@ -197,7 +240,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 // sweep removes what an earlier run left, once agents had the time to attach
-// everything again and BGP has converged, or at the latest after twice the delay.
+// everything again and BGP has converged, or at the latest after twice the delay; but not before all
+// instances of that run are there that the store has kept.
 func (d *Daemon) sweep(ctx context.Context) {
 	delay := d.cfg.Common.SweepDelay
 	deadline := time.Now().Add(2 * delay)
@@ -209,7 +253,7 @@ func (d *Daemon) sweep(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if d.speaker.Converged() || !time.Now().Before(deadline) {
+		if len(d.manager.Unrestored()) == 0 && (d.speaker.Converged() || !time.Now().Before(deadline)) {
 			break
 		}
 		timer.Reset(time.Second)

@@ -124,7 +124,7 @@ func TestRunServesAndEnds(t *testing.T) {
 	base := "http://" + d.Addr().String()
 	runFor(t, d, func() {
 		for _, body := range []string{
-			`{"vpn_type":"evpn","vpn_instance_id":"red","mac_address":"02:00:00:00:00:01","local_port":"tap1","import_rt":"64512:1","export_rt":"64512:1"}`,
+			redPort,
 			`{"vpn_type":"ipvpn","vpn_instance_id":"blue","mac_address":"02:00:00:00:00:01","ip_address":"192.0.2.1","gateway_ip":null,"local_port":"tap1","import_rt":"64512:1","export_rt":"64512:1"}`,
 		} {
 			if code, reply := request(t, http.MethodPost, base+"/attach_localport", body); code != http.StatusOK || reply != "null" {
@@ -141,6 +141,66 @@ func TestRunServesAndEnds(t *testing.T) {
 	if c, err := net.DialTimeout("tcp", d.Addr().String(), time.Second); err == nil {
 		_ = c.Close()
 		t.Error("the API's port is open after the end")
+	}
+}
+
+const redPort = `{"vpn_type":"evpn","vpn_instance_id":"red","mac_address":"02:00:00:00:00:01","local_port":"tap1","import_rt":"64512:1","export_rt":"64512:1"}`
+
+// The number of /ping is that of the last run when all was kept, and only then: agents attach
+// their ports again when it changes.
+func TestStateDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	file := filepath.Join(dir, "state.db")
+	conf := func(dir string) string { return "[API]\nport = 0\n[COMMON]\nstate_directory = " + dir + "\n" }
+	// run starts a daemon, attaches a port unless there is one, and returns what it answers.
+	run := func(conf string, want string) (ping string) {
+		t.Helper()
+		d, _, err := newDaemon(load(t, conf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := "http://" + d.Addr().String()
+		runFor(t, d, func() {
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				_, got := request(t, http.MethodGet, base+"/looking-glass/summary/vpn_instances_count", "")
+				if got == want {
+					break
+				} else if time.Now().After(deadline) {
+					t.Fatalf("%s instances, want %s", got, want)
+				}
+			}
+			_, ping = request(t, http.MethodGet, base+"/ping", "")
+			if want == "0" {
+				if code, reply := request(t, http.MethodPost, base+"/attach_localport", redPort); code != http.StatusOK {
+					t.Errorf("attach: %d %s", code, reply)
+				}
+			}
+		})
+		return ping
+	}
+	first := run(conf(dir), "0")
+	if again := run(conf(dir), "1"); again != first || first == "0" {
+		t.Errorf("ping %s, then %s", first, again)
+	}
+	if without, other := run(conf(""), "0"), run(conf(""), "0"); without == first || without == other {
+		t.Errorf("ping %s and %s of daemons that keep nothing, %s of another", without, other, first)
+	}
+	if err := os.WriteFile(file, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if damaged := run(conf(dir), "0"); damaged == first {
+		t.Errorf("ping %s as before, with nothing kept", damaged)
+	}
+	d, _, err := newDaemon(load(t, conf(dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := newDaemon(load(t, conf(dir))); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("two daemons with one directory: %v", err)
+	}
+	runFor(t, d, func() {})
+	if _, _, err := newDaemon(load(t, conf("/proc/none"))); err == nil || !strings.Contains(err.Error(), "/proc/none") {
+		t.Errorf("with a directory that cannot be: %v", err)
 	}
 }
 

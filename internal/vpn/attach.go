@@ -96,7 +96,7 @@ func (i *Instance) prepare(a Attachment, last *endpointRecord) (*endpoint, *loca
 	}
 	m := i.macs[a.MAC]
 	if m == nil {
-		m = &localMAC{port: a.Port, since: time.Now(), seq: last.Mobility}
+		m = &localMAC{port: a.Port, since: time.Now(), seq: last.Mobility, raised: last.Instance != ""}
 	}
 	var err error
 	if i.Type == dataplane.IPVPN {
@@ -237,7 +237,7 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 		i.endpoints[keyOf(e.Attachment)] = e
 		i.ports[e.Port][slices.Index(i.ports[e.Port], old)] = e
 	}
-	if m.endpoints == 1 && old == nil && i.Type == dataplane.EVPN {
+	if m.endpoints == 1 && old == nil && i.Type == dataplane.EVPN && !m.raised {
 		if seq, known := i.table.Mobility(e.MAC); known {
 			m.seq = nextSeq(seq)
 		}

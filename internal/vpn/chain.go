@@ -362,7 +362,9 @@ func (i *Instance) joinChain(b *rib.Batch, e *endpoint) {
 // takeChainRD gives an endpoint the RD of the routes through it: several endpoints
 // announce the same prefixes, which may be those of its own.
 func (i *Instance) takeChainRD(e *endpoint) {
-	i.takeRD(&e.chainRD, &e.hasChainRD, e.MAC.String()+" chain")
+	if !e.hasChainRD && i.takeRD(&e.chainRD, &e.hasChainRD, e.MAC.String()+" chain") {
+		i.changed = append(i.changed, keyOf(e.Attachment))
+	}
 }
 
 // takeRD allocates the number of an RD unless there is one, and tells whether there is one then.
@@ -375,7 +377,7 @@ func (i *Instance) takeRD(n *uint32, has *bool, what string) bool {
 		i.m.Log.Error("routes of others are not announced again", "instance", i.ID, "of", what, "err", err)
 		return false
 	}
-	*n, *has = got, true
+	*n, *has, i.unkept = got, true, true
 	return true
 }
 

@@ -215,6 +215,27 @@ func (r *hopRun) fail() {
 	})
 }
 
+// restart kills the node and starts another one, which gets the routes again.
+func (r *hopRun) restart() {
+	if r.n.setup.store == "" {
+		return
+	}
+	r.heal()
+	before := r.n.routes()
+	r.n = r.n.restarted()
+	r.n.Restore(context.Background())
+	r.p = r.n.peer("BGP-10.77.0.9")
+	for _, x := range r.routes {
+		r.put(r.p, x)
+	}
+	r.check()
+	r.n.reconciler.Sweep(context.Background())
+	r.check()
+	if diff := cmp.Diff(before, r.n.routes()); diff != "" || !r.n.Kept() {
+		r.Fatalf("a restart changed something (-before +after):\n%s", diff)
+	}
+}
+
 // heal ends failures and lets all be tried again.
 func (r *hopRun) heal() {
 	if r.n.plane.Heal(); r.failed {
@@ -229,12 +250,16 @@ func (r *hopRun) heal() {
 func TestRandomHops(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		rapid.Check(plainTB{t}, func(rt *rapid.T) {
-			r := &hopRun{T: rt, n: newNode(t, setup{rtc: true}), routes: map[wire.NLRI]hopRoute{}}
-			defer r.n.stopOnce()
+			s := setup{rtc: true}
+			if rapid.IntRange(0, 7).Draw(rt, "store") == 0 {
+				s.store = t.TempDir()
+			}
+			r := &hopRun{T: rt, n: newNode(t, s), routes: map[wire.NLRI]hopRoute{}}
+			defer func() { r.n.stopOnce() }()
 			r.p = r.n.peer("BGP-10.77.0.9")
 			step := func(f func()) func(*rapid.T) { return func(rt *rapid.T) { r.T = rt; f() } }
 			rt.Repeat(map[string]func(*rapid.T){
-				"attach": step(r.attach), "attach 2": step(r.attach), "detach": step(r.detach), "fail": step(r.fail), "heal": step(r.heal),
+				"restart": step(r.restart), "attach": step(r.attach), "attach 2": step(r.attach), "detach": step(r.detach), "fail": step(r.fail), "heal": step(r.heal),
 				"announce": step(r.announce), "announce 2": step(r.announce), "announce 3": step(r.announce),
 			})
 			r.T = rt

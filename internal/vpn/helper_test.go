@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +26,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
+	"github.com/bagpipe-vpn/bagpipe/internal/store"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
 )
 
@@ -45,6 +48,7 @@ type node struct {
 	reconciler *dataplane.Reconciler
 	log        *bytes.Buffer
 	stop       func()
+	setup      setup
 }
 
 // setup is what tests vary; number is the last octet of the node's addresses.
@@ -58,6 +62,7 @@ type setup struct {
 	ipvpnCaps func(*dataplane.Capabilities)
 	joiner    vpn.Joiner
 	wrap      func(dataplane.Driver) dataplane.Driver // of VRFs
+	store     string                                  // directory, "" without
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -82,12 +87,19 @@ func newNode(tb testing.TB, s setup) *node {
 	}
 	logged := &bytes.Buffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
-	n := &node{tb: tb, rib: rib.New(), plane: s.plane, log: logged}
+	n := &node{tb: tb, rib: rib.New(), plane: s.plane, log: logged, setup: s}
+	var kept *store.Store
+	var err error
+	if s.store != "" {
+		if kept, err = store.Open(s.store, log); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	n.reconciler = dataplane.NewReconciler(map[dataplane.VPNType]dataplane.Driver{dataplane.EVPN: evpn, dataplane.IPVPN: s.wrap(ipvpn)}, log)
 	local := addr(fmt.Sprintf("10.77.0.%d", s.number))
-	var err error
 	n.Manager, err = vpn.NewManager(vpn.Config{
-		AS: 64512, RouterID: local, Local: local, AcceptNoEncap: s.accept, RTC: s.rtc, Joiner: s.joiner, Log: log,
+		Store: kept,
+		AS:    64512, RouterID: local, Local: local, AcceptNoEncap: s.accept, RTC: s.rtc, Joiner: s.joiner, Log: log,
 		Tunnel: map[dataplane.VPNType]netip.Addr{
 			dataplane.EVPN: addr(fmt.Sprintf("10.77.1.%d", s.number)), dataplane.IPVPN: addr(fmt.Sprintf("10.77.2.%d", s.number)),
 		},
@@ -117,6 +129,28 @@ func (n *node) stopOnce() {
 	for _, t := range []dataplane.VPNType{dataplane.EVPN, dataplane.IPVPN} {
 		_ = n.reconciler.Driver(t).Close()
 	}
+	if n.Store != nil {
+		if err := n.Store.Close(); err != nil {
+			n.tb.Error(err)
+		}
+	}
+}
+
+// restarted is a node after this one, which was killed: it has what was on disk, and the same
+// plane. Nothing is restored yet.
+func (n *node) restarted() *node {
+	n.tb.Helper()
+	file, err := os.ReadFile(filepath.Join(n.setup.store, "state.db"))
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	n.stopOnce()
+	s := n.setup
+	s.store, s.plane = n.tb.TempDir(), n.plane
+	if err := os.WriteFile(filepath.Join(s.store, "state.db"), file, 0o600); err != nil {
+		n.tb.Fatal(err)
+	}
+	return newNode(n.tb, s)
 }
 
 func mac(n int) ethernet.MAC { return ethernet.MAC{2, 0, 0, 0, 0, byte(n)} }

@@ -62,7 +62,9 @@ type Instance struct {
 	addrs       map[netip.Addr][]ethernet.MAC
 	ports       map[string][]*endpoint
 	left        []endpointKey // endpoints that the store still keeps
-	stored      bool          // the store has kept something of it
+	changed     []endpointKey // those whose identifiers it does not know
+	unkept      bool          // there are identifiers that it does not know
+	stored      bool          // it has kept something of the instance
 }
 
 // endpointKey identifies an endpoint: the invalid address is the wildcard.
@@ -95,8 +97,10 @@ type localMAC struct {
 	labels    [2]macLabel // of a VRF, by labelSlot
 	endpoints int
 	// seq is the MAC mobility sequence number announced (RFC 7432 §15).
-	seq    uint32
-	since  time.Time
+	seq   uint32
+	since time.Time
+	// raised is set when seq was raised to win against another node's, or is that of the last run: who
+	// has the MAC since then has a higher one.
 	raised bool
 }
 

@@ -223,6 +223,28 @@ func (r *run) check() {
 	}
 }
 
+// restart kills the node and starts another one, which must be the same.
+func (r *run) restart() {
+	if r.n.setup.store == "" {
+		return
+	}
+	r.heal()
+	before, plane := r.n.state(), r.n.plane.String()
+	r.n = r.n.restarted()
+	if !r.n.Kept() {
+		r.Fatalf("not all was kept: %s", r.n.log)
+	}
+	r.n.Restore(context.Background())
+	settle()
+	if diff := cmp.Diff(before, r.n.state()); diff != "" {
+		r.Fatalf("a restart changed something (-before +after):\n%s", diff)
+	}
+	r.n.reconciler.Sweep(context.Background())
+	if diff := cmp.Diff(plane, r.n.plane.String()); diff != "" {
+		r.Fatalf("something was left over, or lost (-before +after the sweep):\n%s", diff)
+	}
+}
+
 // end detaches everything: nothing may be left.
 func (r *run) end() {
 	r.heal()
@@ -252,12 +274,16 @@ func (r *run) end() {
 func TestRandomSequences(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		rapid.Check(plainTB{t}, func(rt *rapid.T) {
-			r := &run{T: rt, n: newNode(t, setup{rtc: true, ipvpnCaps: overVXLAN}), m: model{}}
-			defer r.n.stopOnce()
+			s := setup{rtc: true, ipvpnCaps: overVXLAN}
+			if rapid.IntRange(0, 7).Draw(rt, "store") == 0 {
+				s.store = t.TempDir()
+			}
+			r := &run{T: rt, n: newNode(t, s), m: model{}}
+			defer func() { r.n.stopOnce() }()
 			step := func(f func()) func(*rapid.T) { return func(rt *rapid.T) { r.T = rt; f() } }
 			rt.Repeat(map[string]func(*rapid.T){
 				"attach": step(r.attach), "attach 2": step(r.attach), "attach 3": step(r.attach), "again": step(r.again),
-				"detach": step(r.detach), "detach 2": step(r.detach), "fail": step(r.fail), "heal": step(r.heal), "": step(r.check),
+				"detach": step(r.detach), "detach 2": step(r.detach), "fail": step(r.fail), "heal": step(r.heal), "restart": step(r.restart), "": step(r.check),
 			})
 			r.T = rt
 			r.end()

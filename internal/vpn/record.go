@@ -101,7 +101,7 @@ func (i *Instance) record() *instanceRecord {
 		Bridge: i.Bridge, AdvertiseAs: i.AdvertiseAs, Imports: rtTexts(i.imports), Exports: rtTexts(i.exports),
 		Description: i.description, Fallback: i.fallback,
 	}
-	if c := &i.chain; c.active() || len(c.readvertise.From) > 0 || len(c.attract.Static) > 0 || c.hasRelayRD {
+	if c := &i.chain; !c.readvertise.equal(Readvertise{}) || !c.attract.equal(Attract{}) || c.hasRelayRD {
 		r.Chain = &chainRecord{
 			From: rtTexts(c.readvertise.From), To: rtTexts(c.readvertise.To), Redirect: rtTexts(c.attract.Redirect), AttractTo: rtTexts(c.attract.To),
 			Static: c.attract.Static, Class: c.attract.Class, Text: c.attract.Text, RelayRD: optional(c.relayRD, c.hasRelayRD),
@@ -202,11 +202,16 @@ func decode(b []byte, record any) error {
 // unkept is the wait for what nobody keeps.
 func unkept(context.Context) {}
 
-// keep has the store keep the instance and some of its endpoints, and forget those that
+// keep has the store keep the instance and its endpoints that have changed, and forget those that
 // have left. It returns the wait for that, and runs with i.mu held.
 func (i *Instance) keep(changed ...*endpoint) (wait func(context.Context)) {
 	left := i.left
-	i.left = nil
+	for _, k := range i.changed {
+		if e := i.endpoints[k]; e != nil {
+			changed = append(changed, e)
+		}
+	}
+	i.left, i.changed, i.unkept = nil, nil, false
 	if i.m.Store == nil || i.ended && !i.stored {
 		return unkept
 	}

@@ -60,8 +60,8 @@ func (m *Manager) readStore() {
 			m.lost(endpointPrefix+id, errors.New("there is no record of the instance"))
 			continue
 		}
-		slices.SortFunc(list, func(a, b *endpointRecord) int {
-			return cmp.Or(slices.Compare(a.MAC[:], b.MAC[:]), a.IP.Addr().Compare(b.IP.Addr()))
+		slices.SortFunc(list, func(a, b *endpointRecord) int { // a wildcard comes last: it would go with the next address
+			return cmp.Or(slices.Compare(a.MAC[:], b.MAC[:]), b.IP.Addr().Compare(a.IP.Addr()))
 		})
 		for _, e := range list {
 			m.takeEndpoint(l, e)
@@ -230,6 +230,7 @@ func (m *Manager) remake(ctx context.Context, l *lastRun) error {
 		}
 	}
 	var b rib.Batch // of an E-VPN instance that only a VRF has a port in
+	i.description = l.shared.InstanceDescription
 	i.setTargets(l.shared.Imports, l.shared.Exports)
 	i.announceMulticast(&b)
 	m.rib.Apply(i.source, &b)

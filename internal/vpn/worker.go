@@ -69,6 +69,9 @@ func (w *worker) serve(i *Instance) {
 	if i.chain.table != nil {
 		more = w.readvertise(i) || more
 	}
+	if i.unkept {
+		i.keep()
+	}
 	if more {
 		i.m.pool.add(i)
 	}
