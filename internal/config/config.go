@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -57,12 +58,32 @@ type Common struct {
 	StateDirectory string
 }
 
-// API is where the REST API listens.
+// API is where the REST API listens, and to whom. Paths are absolute; "" is none.
 type API struct {
 	// Host is an address or a host name.
 	Host string
 	// Port is 0 to let the system choose.
 	Port uint16
+	// UnixSocket is listened at beside Host and Port.
+	UnixSocket string
+	// TLSCertificate and TLSKey are PEM files, both or none; with them, the
+	// port takes TLS only.
+	TLSCertificate, TLSKey string
+	// TLSClientCA is a PEM file of what certificates of clients are signed with;
+	// without it, clients need none.
+	TLSClientCA string
+	// TokenFile has the bearer tokens (RFC 6750), one a line, that clients of the
+	// port need one of.
+	TokenFile string
+}
+
+// Loopback tells whether the port can be reached from this host only.
+func (a API) Loopback() bool {
+	addr, err := netip.ParseAddr(a.Host)
+	if err != nil {
+		return strings.TrimSuffix(a.Host, ".") == "localhost"
+	}
+	return addr.Unmap().IsLoopback()
 }
 
 // Addr returns host and port in the form net.Listen takes.

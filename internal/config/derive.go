@@ -11,6 +11,7 @@ import (
 // together. An option that already failed raises no further problem.
 func (l *loader) derive() {
 	l.deriveLog()
+	l.deriveAPI()
 	l.deriveAddresses()
 	l.deriveListen()
 	l.derivePeers()

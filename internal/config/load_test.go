@@ -84,7 +84,7 @@ func TestLoadOK(t *testing.T) {
 				c.BGP.Peers = []Peer{aPeer("192.0.2.7", "192.0.2.7"), aPeer("192.0.2.8", "192.0.2.8")}
 			}},
 		{name: "OK old names", in: "[api]\napi_host = ::1\napi_port = 8083",
-			want:  func(c *Config) { c.API = API{"::1", 8083} },
+			want:  func(c *Config) { c.API = API{Host: "::1", Port: 8083} },
 			warns: []string{"deprecated 0.conf:5: API.api_host: old name of host", "deprecated 0.conf:6: API.api_port: old name of port"}},
 		{name: "OK present name beats old one", in: "[API]\nport = 8084\napi_port = 8083",
 			want:  func(c *Config) { c.API.Port = 8084 },
@@ -227,7 +227,7 @@ func TestLoadAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(API{"127.0.0.1", 1234}, got); diff != "" {
+	if diff := cmp.Diff(API{Host: "127.0.0.1", Port: 1234}, got); diff != "" {
 		t.Errorf("unexpected API (-want +got):\n%s", diff)
 	}
 	writeFile(t, name, "[API]\nport = x\n")

@@ -31,6 +31,8 @@ const (
 	typeChoice
 	typeChoiceList
 	typeStationList
+	typePath   // absolute
+	typeSocket // a path that a unix socket can be made at
 )
 
 var typeNames = map[optionType]string{
@@ -40,7 +42,12 @@ var typeNames = map[optionType]string{
 	typeList: "list", typeDriver: "driver", typeMilliseconds: "milliseconds",
 	typeSecret: "secret", typeDevice: "interface", typeChoice: "choice",
 	typeChoiceList: "list of choices", typeStationList: "list of host:port",
+	typePath: "path", typeSocket: "path",
 }
+
+// maxSocketPath bounds the path of a unix socket in octets. The kernel takes 107,
+// of which a temporary name beside the path takes some more than its last part.
+const maxSocketPath = 93
 
 // option is one row of the option table.
 type option struct {
@@ -156,6 +163,8 @@ var allowedTexts = map[optionType]string{
 	typeList:         "values separated by commas",
 	typeDevice:       "the name of an interface, at most 15 octets without blanks, / and :",
 	typeStationList:  "host or host:port, an IPv6 address in brackets, separated by commas",
+	typePath:         "an absolute path",
+	typeSocket:       fmt.Sprintf("an absolute path of at most %d octets", maxSocketPath),
 }
 
 // allowed describes the values of the option, to follow "want".

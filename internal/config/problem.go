@@ -77,6 +77,8 @@ const (
 	Repeated
 	// Ignored is a known option that has no effect here, now.
 	Ignored
+	// Insecure is something that lets others in.
+	Insecure
 )
 
 // String returns the kind as one lower-case word.
@@ -90,6 +92,8 @@ func (k Kind) String() string {
 		return "repeated"
 	case Ignored:
 		return "ignored"
+	case Insecure:
+		return "insecure"
 	}
 	return fmt.Sprintf("kind-%d", int(k))
 }

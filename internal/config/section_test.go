@@ -29,7 +29,10 @@ func TestSections(t *testing.T) {
 	active, passive := Setting{"passive", false}, Setting{"passive", true}
 	want := []Section{
 		{"COMMON", []Setting{{"root_helper", "sudo"}, {"root_helper_daemon", nil}, {"sweep_delay", int64(120)}, {"state_directory", ""}}},
-		{"API", []Setting{{"host", "127.0.0.1"}, {"port", int64(8082)}}},
+		{"API", []Setting{
+			{"host", "127.0.0.1"}, {"port", int64(8082)}, {"unix_socket", ""}, {"tls_certificate", ""}, {"tls_key", ""},
+			{"tls_client_ca", ""}, {"token_file", ""},
+		}},
 		{"BGP", slices.Concat([]Setting{
 			{"local_address", "192.0.2.1"}, {"router_id", "192.0.2.1"}, {"my_as", int64(64512)},
 			{"peers", []string{"rr1.example.org", "192.0.2.9"}}, {"passive_peers", []string{"192.0.2.9"}},

@@ -21,10 +21,10 @@ func TestSubstitution(t *testing.T) {
 			func(c *Config) { c.BGP.ListenPort = 1791 }, nil},
 		{"OK empty value of the other option", "listen_port = ${bgp_port}1\nbgp_port =",
 			func(c *Config) { c.BGP.ListenPort = 1791 }, nil},
-		{"OK other section, any case", "[API]\nhost = ${bgp.local_address}\nport = 1$BGP.bgp_port",
-			func(c *Config) { c.API = API{"192.0.2.1", 1179} }, nil},
-		{"OK section DEFAULT where the own has none", "[API]\nhost = $log_file\n[DEFAULT]\nlog_file = example.org",
-			func(c *Config) { c.API.Host, c.Log.File = "example.org", "example.org" }, nil},
+		{"OK other section, any case", "[API]\ntoken_file = /${bgp.local_address}\nport = 1$BGP.bgp_port",
+			func(c *Config) { c.API.TokenFile, c.API.Port = "/192.0.2.1", 1179 }, nil},
+		{"OK section DEFAULT where the own has none", "[API]\nhost = $log_file\n[DEFAULT]\nlog_file = localhost",
+			func(c *Config) { c.API.Host, c.Log.File = "localhost", "localhost" }, nil},
 		{"OK chain", "listen_port = $hold_time\nhold_time = $connect_retry_time\nconnect_retry_time = 7",
 			func(c *Config) {
 				c.BGP.ListenPort, c.BGP.HoldTime, c.BGP.ConnectRetryTime = 7, 7e9, 7e9

@@ -74,6 +74,29 @@ var apiOptions = []option{
 		section: sectionAPI, name: "port", old: []string{"api_port"}, typ: typePort, def: "8082", max: 65535,
 		help:  "TCP port of the REST API. 0: the system chooses one.",
 		field: func(c *Config) any { return &c.API.Port },
+	}, {
+		section: sectionAPI, name: "unix_socket", typ: typeSocket, ours: true,
+		help: "Unix socket that the REST API listens at, too, with mode 0660 and the daemon's group. " +
+			"Who may write to it needs no token.",
+		field: func(c *Config) any { return &c.API.UnixSocket },
+	}, {
+		section: sectionAPI, name: "tls_certificate", typ: typePath, ours: true,
+		help: "PEM file of the certificate and those that it is signed with; with it, the TCP port takes TLS only. " +
+			"Requires `tls_key`. The files of TLS are read again when they have changed.",
+		field: func(c *Config) any { return &c.API.TLSCertificate },
+	}, {
+		section: sectionAPI, name: "tls_key", typ: typePath, ours: true,
+		help:  "PEM file of the certificate's private key. Requires `tls_certificate`.",
+		field: func(c *Config) any { return &c.API.TLSKey },
+	}, {
+		section: sectionAPI, name: "tls_client_ca", typ: typePath, ours: true,
+		help:  "PEM file of certificates; clients need one that is signed with one of these. Requires `tls_certificate`.",
+		field: func(c *Config) any { return &c.API.TLSClientCA },
+	}, {
+		section: sectionAPI, name: "token_file", typ: typePath, ours: true,
+		help: "File of bearer tokens, one a line: clients of the TCP port must send one of them, but for `/ping` and `/healthz`. " +
+			"It is read again when it has changed.",
+		field: func(c *Config) any { return &c.API.TokenFile },
 	},
 }
 

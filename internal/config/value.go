@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -144,6 +145,8 @@ func parseText(text string, o *option) (string, error) {
 		return parseDriver(text, o)
 	case typeDevice:
 		return parseDevice(text, o)
+	case typePath, typeSocket:
+		return parsePath(text, o)
 	default:
 		return text, nil
 	}
@@ -159,6 +162,15 @@ func parseDriver(text string, o *option) (string, error) {
 		return "", fmt.Errorf("this build lacks the driver; want %s", o.allowed())
 	}
 	return d.name, nil
+}
+
+// parsePath returns an absolute path without superfluous parts.
+func parsePath(text string, o *option) (string, error) {
+	path := filepath.Clean(text)
+	if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) || o.typ == typeSocket && len(path) > maxSocketPath {
+		return "", errWant(o)
+	}
+	return path, nil
 }
 
 // parseHost returns an address or host name without brackets.
