@@ -15,7 +15,7 @@ type Metric = metric
 func (s *Server) Collector() prometheus.Collector { return collector{s} }
 
 // SetStallLimit sets how long a reader may take for a part of a reply.
-func (s *Server) SetStallLimit(d time.Duration) { s.stall = d }
+func (s *Server) SetStallLimit(d time.Duration) { s.limits.stall = d }
 
 // What the tests of the package see of its inside.
 var (
@@ -23,3 +23,34 @@ var (
 	ByCode    = byCode
 	Printable = printable
 )
+
+// SetReplyLimit sets how long a reader may take for a whole reply.
+func (s *Server) SetReplyLimit(d time.Duration) { s.limits.reply = d }
+
+// SetTimes sets the limits of slow clients and of waiting.
+func (s *Server) SetTimes(header, read, wait time.Duration) {
+	s.limits.header, s.limits.read, s.limits.wait = header, read, wait
+}
+
+// SetCounts sets how many of everything there may be.
+func (s *Server) SetCounts(connections, spare, changes, pages int) {
+	l := s.limits
+	l.connections, l.spare, l.changes, l.pages = connections, spare, changes, pages
+	s.setLimits(l)
+}
+
+// Fill takes all places of changes and pages until free is called.
+func (s *Server) Fill() (free func()) {
+	s.changes.close()
+	s.pages.close()
+	return func() {
+		for _, p := range []places{s.changes, s.pages} {
+			for range cap(p) {
+				p.leave()
+			}
+		}
+	}
+}
+
+// Working is how many changes are worked on.
+func (s *Server) Working() int { return len(s.changes) }

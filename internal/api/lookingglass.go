@@ -22,9 +22,6 @@ const timeLayout = "2006-01-02 15:04:05"
 // lookingGlass serves the tree of the looking glass. Hrefs are absolute and
 // extend the URL of the request, which is what clients follow.
 func (s *Server) lookingGlass(w http.ResponseWriter, r *http.Request) {
-	if !allowed(w, r, http.MethodGet) {
-		return
-	}
 	path := lookingGlassPath(r.URL.EscapedPath())
 	scheme := "http"
 	if r.TLS != nil {

@@ -3,10 +3,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -94,16 +93,10 @@ func (s *Server) operate(w http.ResponseWriter, r *http.Request) {
 	if !allowed(w, r, http.MethodPost) {
 		return
 	}
-	b, err := readBody(r.Body, "operation details")
-	if errors.Is(err, io.EOF) { // no body is as good as an empty object
-		b, err = &body{}, nil
+	if b, ok := s.receive(w, r, "operation details", true); ok {
+		b.only(op.members...)
+		s.carryOut(w, r, func(context.Context) error { return op.run(n, b) })
 	}
-	if err != nil {
-		writeError(w, http.StatusBadRequest, "API error: "+err.Error())
-		return
-	}
-	b.only(op.members...)
-	s.answer(w, op.run(n, b))
 }
 
 // neighbour returns the neighbour with an address, or nil.

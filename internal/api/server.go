@@ -6,9 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,16 +28,6 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 	"github.com/bagpipe-vpn/bagpipe/internal/store"
 	"github.com/bagpipe-vpn/bagpipe/internal/vpn"
-)
-
-// maxBody bounds the body of a request, in octets.
-const maxBody = 1 << 20
-
-// A reader that takes less than writeChunk octets of a reply in stallLimit is cut
-// off: what it keeps waiting is in memory.
-const (
-	writeChunk = 1 << 20
-	stallLimit = 30 * time.Second
 )
 
 // Node is the daemon as the API sees it.
@@ -61,47 +54,79 @@ type Server struct {
 	Node
 	requests *prometheus.HistogramVec
 	mux      *http.ServeMux
-	stall    time.Duration // stallLimit
+	limits   limits
+	changes  places // of attach, detach and operations
+	pages    places // of the looking glass
+
+	listeners []net.Listener
+	tokens    *watched[[]digest] // nil: clients need none
 }
 
 // New returns a Server.
 func New(n Node) (*Server, error) {
-	s := &Server{Node: n, mux: http.NewServeMux(), stall: stallLimit}
+	s := &Server{Node: n, mux: http.NewServeMux()}
+	s.setLimits(defaultLimits)
 	registry := s.metrics()
-	s.mux.HandleFunc("/{$}", s.index)
-	s.mux.HandleFunc("/ping", s.answerPing)
+	s.mux.HandleFunc("/{$}", only(s.index, http.MethodGet))
+	s.mux.HandleFunc("/ping", only(s.answerPing, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete))
 	s.mux.HandleFunc("/attach_localport", s.change(s.attach))
 	s.mux.HandleFunc("/detach_localport", s.change(s.detach))
 	s.mux.HandleFunc("/bgp/peers/{address}/{operation}", s.operate)
-	s.mux.HandleFunc("/looking-glass", s.lookingGlass)
-	s.mux.HandleFunc("/looking-glass/", s.lookingGlass)
-	s.mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, "ok") })
-	s.mux.HandleFunc("/readyz", s.ready)
-	s.mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	s.mux.HandleFunc("/looking-glass", only(s.page, http.MethodGet))
+	s.mux.HandleFunc("/looking-glass/", only(s.page, http.MethodGet))
+	s.mux.HandleFunc("/healthz", only(s.healthy, http.MethodGet))
+	s.mux.HandleFunc("/readyz", only(s.ready, http.MethodGet))
+	s.mux.HandleFunc("/metrics", only(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP, http.MethodGet))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "no such resource: "+r.URL.Path)
 	})
 	return s, nil
 }
 
+func (s *Server) setLimits(l limits) {
+	s.limits, s.changes, s.pages = l, make(places, l.changes), make(places, l.pages)
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK, stall: s.stall}
+	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK, stall: s.limits.stall, until: start.Add(s.limits.reply)}
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		half := p != nil && rec.begun
+		if p != nil {
 			s.Log.Error("panic while serving a request", "path", r.URL.Path, "panic", p)
+		}
+		if p != nil && !half {
 			writeError(rec, http.StatusInternalServerError, "internal error")
 		}
 		s.requests.WithLabelValues(resource(r.URL.Path), strconv.Itoa(rec.code)).Observe(time.Since(start).Seconds())
+		if half {
+			panic(http.ErrAbortHandler) // or the client takes half a reply for a whole one
+		}
 	}()
-	r.Body = http.MaxBytesReader(rec, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if !strings.HasPrefix(r.URL.Path, "/looking-glass") {
 		if p := strings.TrimSuffix(strings.TrimSuffix(r.URL.Path, "/"), ".json"); p != "" {
 			r.URL.Path, r.URL.RawPath = p, ""
 		}
 	}
-	s.mux.ServeHTTP(rec, r)
+	if s.admits(rec, r) && s.permits(rec, r) {
+		s.mux.ServeHTTP(rec, r)
+	}
+}
+
+// admits turns a request away that came by one connection too many.
+func (s *Server) admits(w http.ResponseWriter, r *http.Request) bool {
+	if !crowded(r.Context()) {
+		return true
+	}
+	w.Header().Set("Connection", "close")
+	if probes[r.URL.Path] {
+		return true
+	}
+	turnAway(w, "more than %d connections are open", s.limits.connections)
+	return false
 }
 
 // resource is the path as a metric label with few values.
@@ -114,23 +139,30 @@ func resource(path string) string {
 	return "other"
 }
 
+// statusRecorder notes the status of a reply, and gives its reader a bound of time.
 type statusRecorder struct {
 	http.ResponseWriter
 	code  int
+	begun bool
 	stall time.Duration
+	until time.Time // for all of the reply
 }
+
+// Unwrap is for http.ResponseController.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
 func (r *statusRecorder) WriteHeader(code int) {
-	r.code = code
+	r.code, r.begun = code, true
+	r.extend()
 	r.ResponseWriter.WriteHeader(code)
 }
 
 // Write implements http.ResponseWriter.
 func (r *statusRecorder) Write(b []byte) (written int, err error) {
-	control := http.NewResponseController(r.ResponseWriter)
+	r.begun = true
 	for chunk := range slices.Chunk(b, writeChunk) {
-		_ = control.SetWriteDeadline(time.Now().Add(r.stall)) // a recorder of a test has none
+		r.extend()
 		n, err := r.ResponseWriter.Write(chunk)
 		if written += n; err != nil {
 			return written, err
@@ -139,22 +171,13 @@ func (r *statusRecorder) Write(b []byte) (written int, err error) {
 	return written, nil
 }
 
-// Serve answers requests on l until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+// extend gives the reader time for one more part.
+func (r *statusRecorder) extend() {
+	deadline := time.Now().Add(r.stall)
+	if deadline.After(r.until) {
+		deadline = r.until
 	}
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		_ = srv.Shutdown(grace)
-	})
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(deadline) // a recorder of a test has none
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
@@ -173,14 +196,21 @@ func writeError(w http.ResponseWriter, code int, description string) {
 	writeJSON(w, code, object{{"code", code}, {"title", http.StatusText(code)}, {"description", description}})
 }
 
-func (s *Server) index(w http.ResponseWriter, r *http.Request) {
-	if allowed(w, r, http.MethodGet) {
-		writeJSON(w, http.StatusOK, object{})
-	}
-}
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, object{}) }
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, "ok") }
 
 func (s *Server) answerPing(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.Ping)
+}
+
+// only answers 405 to other methods; HEAD goes with GET.
+func only(f http.HandlerFunc, methods ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if allowed(w, r, methods...) {
+			f(w, r)
+		}
+	}
 }
 
 // allowed answers 405 unless the request has one of the methods.
@@ -195,24 +225,60 @@ func allowed(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 	return false
 }
 
+// page serves the looking glass. Its place is kept until the reader has the page:
+// that is in memory as long.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	if s.enter(w, r, s.pages) {
+		defer s.pages.leave()
+		s.lookingGlass(w, r)
+	}
+}
+
 // change wraps a handler of attach or detach.
 func (s *Server) change(f func(context.Context, *body) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !allowed(w, r, http.MethodGet, http.MethodPost) {
-			return
-		}
+	return only(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			writeJSON(w, http.StatusOK, object{})
 			return
 		}
-		b, err := readBody(r.Body, "local port details")
-		if err != nil {
-			writeError(w, http.StatusBadRequest, "API error: "+err.Error())
-			return
+		if b, ok := s.receive(w, r, "local port details", false); ok {
+			s.carryOut(w, r, func(ctx context.Context) error { return f(ctx, b) })
 		}
-		// The change is carried out even if the client goes away.
-		s.answer(w, f(context.WithoutCancel(r.Context()), b))
+	}, http.MethodGet, http.MethodPost)
+}
+
+// receive reads the body of a request, or answers that it cannot. No body at all
+// is an empty object where it is optional.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, what string, optional bool) (*body, bool) {
+	b, err := readBody(r.Body, what)
+	if optional && errors.Is(err, io.EOF) {
+		b, err = &body{}, nil
 	}
+	switch {
+	case err == nil:
+		// No reading any more: time to wait for a place does not end with it.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a recorder of a test has none
+		return b, true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		writeError(w, http.StatusRequestTimeout, fmt.Sprintf("API error: the request has not come whole in %s", s.limits.read))
+	default:
+		writeError(w, http.StatusBadRequest, "API error: "+err.Error())
+	}
+	return nil, false
+}
+
+// carryOut makes a change once there is a place, and answers. A client that goes
+// away before leaves no trace; after, the change is carried out all the same.
+func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, f func(context.Context) error) {
+	if !s.enter(w, r, s.changes) {
+		return
+	}
+	err := func() error {
+		defer s.changes.leave()
+		return f(context.WithoutCancel(r.Context()))
+	}()
+	s.answer(w, err)
 }
 
 // badRequest marks an error that the client can mend.

@@ -7,7 +7,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -45,7 +44,6 @@ type Daemon struct {
 	speaker    *speaker.Speaker
 	monitor    *bmp.Exporter
 	server     *api.Server
-	listener   net.Listener
 	store      *store.Store // nil when nothing is kept
 }
 
@@ -96,10 +94,7 @@ func (d *Daemon) build(book *logbook.Book) error {
 	if err != nil {
 		return err
 	}
-	if d.listener, err = net.Listen("tcp", cfg.API.Addr()); err != nil {
-		return fmt.Errorf("listen for the API: %w", err)
-	}
-	return nil
+	return d.server.Listen(cfg.API)
 }
 
 func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
@@ -218,7 +213,7 @@ func (d *Daemon) closeDrivers() {
 }
 
 // Addr returns the address of the API.
-func (d *Daemon) Addr() net.Addr { return d.listener.Addr() }
+func (d *Daemon) Addr() net.Addr { return d.server.Addr() }
 
 // Run runs the node until ctx ends or a part fails. Forwarding state stays when
 // it returns: a daemon that comes back adopts it.
@@ -232,10 +227,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return d.speaker.Run(ctx)
 	})
 	g.Go(func() error { d.monitor.Run(ctx); return nil })
-	g.Go(func() error { return d.server.Serve(ctx, d.listener) })
+	g.Go(func() error { return d.server.Serve(ctx) })
 	g.Go(func() error { d.sweep(ctx); return nil })
 	d.log.Info("running", "version", version.String(), "local_address", d.cfg.BGP.LocalAddress, "as", d.cfg.BGP.MyAS,
-		"api", d.listener.Addr().String(), "evpn_driver", d.drivers[dataplane.EVPN].Name(), "ipvpn_driver", d.drivers[dataplane.IPVPN].Name())
+		"api", d.Addr().String(), "evpn_driver", d.drivers[dataplane.EVPN].Name(), "ipvpn_driver", d.drivers[dataplane.IPVPN].Name())
 	return g.Wait()
 }
 
