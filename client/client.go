@@ -22,6 +22,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -45,8 +47,9 @@ const maxReply = 1 << 30
 
 // Client is a connection to one daemon.
 type Client struct {
-	base *url.URL
-	http *http.Client
+	base  *url.URL
+	http  *http.Client
+	token func() (string, error)
 }
 
 // Option changes how New makes a Client.
@@ -56,6 +59,8 @@ type settings struct {
 	base   string
 	http   *http.Client
 	socket string
+	tls    *tls.Config
+	token  func() (string, error)
 }
 
 // WithBaseURL sets the scheme, host and port of the daemon, as in DefaultBaseURL.
@@ -75,6 +80,33 @@ func WithUnixSocket(path string) Option {
 	return func(s *settings) { s.socket = path }
 }
 
+// WithTLS sets the authorities to trust and the client's certificate; the base URL
+// must be one of https. It has no effect together with WithHTTPClient.
+func WithTLS(c *tls.Config) Option {
+	return func(s *settings) { s.tls = c }
+}
+
+// WithToken sends a bearer token (RFC 6750) with each request. The function is
+// called each time, so that a token may change: see TokenFile.
+func WithToken(token func() (string, error)) Option {
+	return func(s *settings) { s.token = token }
+}
+
+// TokenFile returns the first line of a file that is not empty, read each time.
+func TokenFile(path string) func() (string, error) {
+	return func() (string, error) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("read token: %w", err)
+		}
+		token, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		if token = strings.TrimSpace(token); token == "" {
+			return "", fmt.Errorf("read token: %s is empty", path)
+		}
+		return token, nil
+	}
+}
+
 // New makes a Client. It does not connect yet.
 func New(opts ...Option) (*Client, error) {
 	s := settings{base: DefaultBaseURL}
@@ -88,18 +120,21 @@ func New(opts ...Option) (*Client, error) {
 	if (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
 		return nil, fmt.Errorf("parse base URL: %q is not http://host:port", s.base)
 	}
-	if s.http == nil {
-		s.http = &http.Client{Timeout: defaultTimeout, Transport: transport(s.socket)}
+	if s.tls != nil && base.Scheme != "https" {
+		return nil, fmt.Errorf("base URL %q is not https://host:port, but there is a configuration of TLS", s.base)
 	}
-	return &Client{base: base, http: s.http}, nil
+	if s.http == nil {
+		s.http = &http.Client{Timeout: defaultTimeout, Transport: s.transport()}
+	}
+	return &Client{base: base, http: s.http, token: s.token}, nil
 }
 
-func transport(socket string) *http.Transport {
+func (s *settings) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	t := &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: 30 * time.Second}
-	if socket != "" {
+	t := &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: 30 * time.Second, TLSClientConfig: s.tls}
+	if s.socket != "" {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
+			return dialer.DialContext(ctx, "unix", s.socket)
 		}
 	}
 	return t
@@ -232,6 +267,9 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (in
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if err := c.authorize(req); err != nil {
+		return 0, nil, err
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, err // names method and URL already
@@ -242,4 +280,17 @@ func (c *Client) do(ctx context.Context, method, target string, body []byte) (in
 		return 0, nil, fmt.Errorf("read reply to %s %s: %w", method, target, err)
 	}
 	return res.StatusCode, reply, nil
+}
+
+// authorize adds the token to a request to the daemon, and to no other server
+// that an href may lead to.
+func (c *Client) authorize(req *http.Request) error {
+	if c.token == nil || req.URL.Scheme != c.base.Scheme || req.URL.Host != c.base.Host {
+		return nil
+	}
+	token, err := c.token()
+	if err == nil {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	return err
 }

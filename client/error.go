@@ -11,7 +11,9 @@ import (
 
 // Error is a refusal by the daemon. A Code of 400 means that the request is
 // wrong and that nothing was changed; 404 that there is no such object; 409 that
-// the object is in a state in which the request cannot be carried out.
+// the object is in a state in which the request cannot be carried out; 401 that the
+// token is missing or wrong; 503 that the daemon has too much to do and has not
+// begun with the request, which may be sent again.
 type Error struct {
 	// Code is the HTTP status.
 	Code int `json:"code"`
