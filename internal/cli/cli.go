@@ -38,9 +38,11 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// Version of the program.
 	Version string
-	// ConfigFile tells the API port when no option does; empty means the
+	// ConfigFile tells where the API is when no option does; empty means the
 	// daemon's default file. It need not exist.
 	ConfigFile string
+	// Getenv returns a variable of the environment, "" for none.
+	Getenv func(string) string
 	// Cleanup takes away what the dataplane drivers have left, and tells what. The
 	// daemon's configuration, which need not exist, says where some drivers leave it.
 	Cleanup func(context.Context, config.Source, *slog.Logger) ([]string, error)

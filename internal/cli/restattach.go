@@ -22,7 +22,7 @@ func runRESTAttach(ctx context.Context, env Env, args []string) error {
 	fs.BoolVar(&attach, "attach", false, "attach a port")
 	fs.BoolVar(&detach, "detach", false, "detach a port")
 	o.addFlags(fs, oldNames)
-	server.addConfigFlag(fs, env)
+	server.addAccessFlags(fs, env)
 	help, err := parseOld(fs, env, "bagpipe-rest-attach (--attach | --detach) [option]...", args)
 	switch {
 	case help || err != nil:

@@ -172,12 +172,12 @@ func TestRESTAttachFindsThePort(t *testing.T) {
 		t.Errorf("bad port: %+v", got)
 	}
 	server := serverOptions{config: "/nonexistent/bgp.conf"}
-	if got, err := server.baseURL(); got != "http://127.0.0.1:8082" || err != nil {
-		t.Errorf("no file: %s, %v", got, err)
+	if c, err := server.client(); err != nil || c.URL() != "http://127.0.0.1:8082/" {
+		t.Errorf("no file: %v, %v", c, err)
 	}
 	server = serverOptions{host: "2001:db8::1", port: 1}
-	if got, err := server.baseURL(); got != "http://[2001:db8::1]:1" || err != nil {
-		t.Errorf("IPv6: %s, %v", got, err)
+	if c, err := server.client(); err != nil || c.URL() != "http://[2001:db8::1]:1/" {
+		t.Errorf("IPv6: %v, %v", c, err)
 	}
 }
 
