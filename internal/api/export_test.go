@@ -41,16 +41,15 @@ func (s *Server) SetCounts(connections, spare, changes, pages int) {
 
 // Fill takes all places of changes and pages until free is called.
 func (s *Server) Fill() (free func()) {
-	s.changes.close()
-	s.pages.close()
+	all := []places{s.changes, s.operated, s.pages}
+	for _, p := range all {
+		p.close()
+	}
 	return func() {
-		for _, p := range []places{s.changes, s.pages} {
+		for _, p := range all {
 			for range cap(p) {
 				p.leave()
 			}
 		}
 	}
 }
-
-// Working is how many changes are worked on.
-func (s *Server) Working() int { return len(s.changes) }

@@ -30,14 +30,15 @@ type limits struct {
 	// connections is for each listener; beyond, there are spare ones that only
 	// probes are answered on.
 	connections, spare int
-	changes            int // attach, detach and operations worked on at once
+	changes            int // attach and detach worked on at once
+	operated           int // operations on peers at once
 	pages              int // pages of the looking glass made or sent at once
 }
 
 var defaultLimits = limits{
 	header: 10 * time.Second, read: 30 * time.Second, idle: 2 * time.Minute, stall: 30 * time.Second,
 	reply: 10 * time.Minute, wait: 10 * time.Second, stop: 2 * time.Second,
-	headerOctets: 16 << 10, connections: 1024, spare: 64, changes: 64, pages: 16,
+	headerOctets: 16 << 10, connections: 1024, spare: 64, changes: 64, operated: 16, pages: 16,
 }
 
 // places bounds how many requests are worked on at once.

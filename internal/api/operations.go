@@ -95,7 +95,7 @@ func (s *Server) operate(w http.ResponseWriter, r *http.Request) {
 	}
 	if b, ok := s.receive(w, r, "operation details", true); ok {
 		b.only(op.members...)
-		s.carryOut(w, r, func(context.Context) error { return op.run(n, b) })
+		s.carryOut(w, r, s.operated, func(context.Context) error { return op.run(n, b) })
 	}
 }
 

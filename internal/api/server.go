@@ -55,7 +55,8 @@ type Server struct {
 	requests *prometheus.HistogramVec
 	mux      *http.ServeMux
 	limits   limits
-	changes  places // of attach, detach and operations
+	changes  places // of attach and detach
+	operated places // of operations on peers
 	pages    places // of the looking glass
 
 	listeners []net.Listener
@@ -77,14 +78,12 @@ func New(n Node) (*Server, error) {
 	s.mux.HandleFunc("/healthz", only(s.healthy, http.MethodGet))
 	s.mux.HandleFunc("/readyz", only(s.ready, http.MethodGet))
 	s.mux.HandleFunc("/metrics", only(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP, http.MethodGet))
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, "no such resource: "+r.URL.Path)
-	})
+	s.mux.HandleFunc("/", noResource)
 	return s, nil
 }
 
 func (s *Server) setLimits(l limits) {
-	s.limits, s.changes, s.pages = l, make(places, l.changes), make(places, l.pages)
+	s.limits, s.changes, s.operated, s.pages = l, make(places, l.changes), make(places, l.operated), make(places, l.pages)
 }
 
 // ServeHTTP implements http.Handler.
@@ -111,7 +110,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			r.URL.Path, r.URL.RawPath = p, ""
 		}
 	}
-	if s.admits(rec, r) && s.permits(rec, r) {
+	switch {
+	case !s.admits(rec, r) || !s.permits(rec, r):
+	case !strings.HasPrefix(r.URL.Path, "/"): // of CONNECT, or "*": nothing for a ServeMux
+		noResource(rec, r)
+	default:
 		s.mux.ServeHTTP(rec, r)
 	}
 }
@@ -204,6 +207,10 @@ func (s *Server) answerPing(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.Ping)
 }
 
+func noResource(w http.ResponseWriter, r *http.Request) {
+	writeError(w, http.StatusNotFound, "no such resource: "+r.URL.Path)
+}
+
 // only answers 405 to other methods; HEAD goes with GET.
 func only(f http.HandlerFunc, methods ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -242,7 +249,7 @@ func (s *Server) change(f func(context.Context, *body) error) http.HandlerFunc {
 			return
 		}
 		if b, ok := s.receive(w, r, "local port details", false); ok {
-			s.carryOut(w, r, func(ctx context.Context) error { return f(ctx, b) })
+			s.carryOut(w, r, s.changes, func(ctx context.Context) error { return f(ctx, b) })
 		}
 	}, http.MethodGet, http.MethodPost)
 }
@@ -270,12 +277,12 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, what string, op
 
 // carryOut makes a change once there is a place, and answers. A client that goes
 // away before leaves no trace; after, the change is carried out all the same.
-func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, f func(context.Context) error) {
-	if !s.enter(w, r, s.changes) {
+func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, p places, f func(context.Context) error) {
+	if !s.enter(w, r, p) {
 		return
 	}
 	err := func() error {
-		defer s.changes.leave()
+		defer p.leave()
 		return f(context.WithoutCancel(r.Context()))
 	}()
 	s.answer(w, err)
