@@ -32,7 +32,8 @@ type conn struct {
 	closeOnce sync.Once
 	ended     sync.WaitGroup        // reader and writer
 	keepalive chan struct{}         // asks the writer for a KEEPALIVE
-	heard     atomic.Int64          // unix nanoseconds of the last message
+	made      time.Time             // when the connection was taken over
+	heard     atomic.Int64          // nanoseconds from made to the last message
 	unsent    atomic.Pointer[error] // why a message could not be written
 
 	turn chan struct{} // held, by sending to it, by who writes; first come, first served
@@ -40,8 +41,7 @@ type conn struct {
 
 // newConn takes a TCP connection over and starts its reader.
 func (p *Peer) newConn(t *track, nc net.Conn) *conn {
-	c := &conn{p: p, track: t, nc: nc, done: make(chan struct{}), keepalive: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	c.heard.Store(time.Now().UnixNano())
+	c := &conn{p: p, track: t, nc: nc, done: make(chan struct{}), keepalive: make(chan struct{}, 1), turn: make(chan struct{}, 1), made: time.Now()}
 	c.goroutine(c.read)
 	return c
 }
@@ -57,7 +57,9 @@ func (c *conn) goroutine(f func()) {
 	}()
 }
 
-func (c *conn) lastHeard() time.Time { return time.Unix(0, c.heard.Load()) }
+// lastHeard returns when the last message came, on the monotonic clock as made is:
+// a hold time does not depend on who sets the clock of the host.
+func (c *conn) lastHeard() time.Time { return c.made.Add(time.Duration(c.heard.Load())) }
 
 func (c *conn) close() {
 	c.closeOnce.Do(func() {
@@ -252,7 +254,7 @@ func (r *reader) messages(now time.Time) error {
 			break
 		}
 		if r.from == 0 {
-			r.c.heard.Store(now.UnixNano())
+			r.c.heard.Store(int64(now.Sub(r.c.made)))
 		}
 		body := r.buf[r.from+wire.HeaderLen : r.from+length]
 		r.from += length
