@@ -11,9 +11,12 @@ import (
 
 // Disable closes the session and keeps it down until Enable; text goes to the
 // peer's operator (RFC 9003).
-func (p *Peer) Disable(text string) {
+func (p *Peer) Disable(text string) { p.DisableFor("shut down by the operator", text) }
+
+// DisableFor is Disable with what Status says about the peer then.
+func (p *Peer) DisableFor(why, text string) {
 	p.command(func() {
-		p.disable(ByOperator, "shut down by the operator")
+		p.disable(ByOperator, why)
 		p.close(wire.Shutdown(wire.CeaseAdminShutdown, text), evStop)
 	})
 }
@@ -45,6 +48,13 @@ func (p *Peer) Unreachable(keep bool) {
 			}
 		}
 	})
+}
+
+// SetPauses changes what Config has as RetryMax and PrefixPause, from the next
+// pause on.
+func (p *Peer) SetPauses(retryMax, prefixPause time.Duration) {
+	p.retryMax.Store(int64(retryMax))
+	p.prefixPause.Store(int64(prefixPause))
 }
 
 // command runs f on the peer's goroutine, unless Run has ended.
@@ -86,12 +96,13 @@ func (p *Peer) enable() {
 
 // holdDown keeps a peer down that sent more routes than it may.
 func (p *Peer) holdDown() {
-	if p.PrefixPause == 0 {
+	pause := time.Duration(p.prefixPause.Load())
+	if pause == 0 {
 		p.disable(TooManyRoutes, "more routes than max_prefixes, until enabled")
 		return
 	}
-	p.disable(TooManyRoutes, "more routes than max_prefixes, until "+time.Now().Add(p.PrefixPause).Format(time.RFC3339))
-	p.resume.Reset(p.PrefixPause)
+	p.disable(TooManyRoutes, "more routes than max_prefixes, until "+time.Now().Add(pause).Format(time.RFC3339))
+	p.resume.Reset(pause)
 }
 
 func tooManyPrefixes(i incident) bool {

@@ -3,6 +3,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -15,6 +16,26 @@ import (
 // with graceful restart keep our routes: forwarding goes on without us, and we
 // will be back.
 var ErrRestarting = errors.New("restarting")
+
+// Causes of a context with which Run ends such that peers are told why by the
+// subcode of the Cease (RFC 4486 §4).
+var (
+	ErrDeconfigured = errors.New("the neighbour is not configured any more")
+	ErrReconfigured = errors.New("the neighbour is configured otherwise")
+)
+
+// farewell is what peers are told when Run ends.
+func farewell(cause error) wire.Notification {
+	switch {
+	case errors.Is(cause, ErrDeconfigured):
+		return wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseDeconfigured}
+	case errors.Is(cause, ErrReconfigured):
+		return wire.Notification{Code: wire.CodeCease, Subcode: wire.CeaseOtherChange}
+	case cause == nil || errors.Is(cause, context.Canceled):
+		return wire.Shutdown(wire.CeaseAdminShutdown, "")
+	}
+	return wire.Shutdown(wire.CeaseAdminShutdown, cause.Error())
+}
 
 // Negotiated is what both sides of a session agreed on.
 type Negotiated struct {

@@ -138,7 +138,7 @@ func (p *Peer) pause(t *track, idle bool) {
 		return
 	}
 	p.starting = idle
-	longest := max(p.RetryMax, firstRetry)
+	longest := max(time.Duration(p.retryMax.Load()), firstRetry)
 	if p.flaps >= flapsAllowed {
 		longest = max(longest, flapRetry)
 	}

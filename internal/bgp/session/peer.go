@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
@@ -54,9 +55,10 @@ type Config struct {
 	// DisabledText is what Status says about a peer that is Disabled.
 	DisabledText string
 	// PrefixPause is how long the peer is held down after it sent more routes
-	// than allowed; 0: until Enable.
+	// than allowed; 0: until Enable. SetPauses changes it.
 	PrefixPause time.Duration
-	// RetryMax is the longest pause between two attempts to connect.
+	// RetryMax is the longest pause between two attempts to connect. SetPauses
+	// changes it.
 	RetryMax time.Duration
 	// Dial makes the TCP connection; nil means a plain dial from Local.
 	Dial func(ctx context.Context) (net.Conn, error)
@@ -123,8 +125,11 @@ type Peer struct {
 	wg       sync.WaitGroup
 
 	counters counters
-	mu       sync.Mutex
-	status   Status
+
+	retryMax, prefixPause atomic.Int64 // nanoseconds
+
+	mu     sync.Mutex
+	status Status
 }
 
 // track is one of the two connections a peer can have.
@@ -165,6 +170,7 @@ func New(c Config) *Peer {
 		ended: make(chan struct{}), backOff: firstRetry, retry: stoppedTimer(), resume: stoppedTimer(), linger: stoppedTimer(), disabled: c.Disabled}
 	p.out = &track{name: "out", m: machine{passive: c.Passive}, hold: stoppedTimer(), keep: stoppedTimer()}
 	p.in = &track{name: "in", m: machine{passive: true}, hold: stoppedTimer(), keep: stoppedTimer()}
+	p.SetPauses(c.RetryMax, c.PrefixPause)
 	p.status = Status{Peer: c.Peer, State: Idle, Since: time.Now()}
 	if c.Disabled {
 		p.status.Hold, p.status.HeldDown = ByOperator, c.DisabledText
@@ -179,8 +185,9 @@ func stoppedTimer() *time.Timer {
 }
 
 // Run keeps a session with the peer until ctx ends; then it closes the session
-// with a Cease whose communication is the cause of ctx, or without a word when
-// the cause is ErrRestarting and the peer will keep our routes. It returns when
+// with a Cease whose communication is the cause of ctx, with the one for
+// ErrDeconfigured or ErrReconfigured, or without a word when the cause is
+// ErrRestarting and the peer will keep our routes. It returns when
 // all its goroutines have ended.
 func (p *Peer) Run(ctx context.Context) {
 	defer close(p.ended)
@@ -263,14 +270,11 @@ func (p *Peer) retryExpired() {
 
 func (p *Peer) shutdown(ctx context.Context) {
 	p.stopping = true
-	cause, text := context.Cause(ctx), ""
-	if cause != nil && cause != context.Canceled {
-		text = cause.Error()
-	}
+	cause := context.Cause(ctx)
 	for _, t := range []*track{p.out, p.in} {
 		stop := incident{ev: evStop}
 		if !errors.Is(cause, ErrRestarting) || !t.deal.KeepsOurs() {
-			stop.bad = t.final(wire.Shutdown(wire.CeaseAdminShutdown, text))
+			stop.bad = t.final(farewell(cause))
 		}
 		p.drive(t, stop)
 	}

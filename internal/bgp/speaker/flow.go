@@ -80,7 +80,7 @@ func (f *flow) accepts(n wire.NLRI, a *wire.Attrs) bool {
 
 // dropsIrrelevant tells whether routes that no instance imports are not kept.
 func (f *flow) dropsIrrelevant() bool {
-	switch f.n.settings.Irrelevant {
+	switch f.n.settings().Irrelevant {
 	case Keep:
 		return false
 	case Drop:
@@ -191,7 +191,7 @@ func (f *flow) fault(err *wire.Error) *wire.Error {
 // ourselves (RFC 4271 §6.3).
 func (f *flow) ours(a *wire.Attrs) bool {
 	s := f.n.speaker
-	return a.OriginatorID == s.RouterID || a.NextHop == f.deal.Local || a.HasAS(s.AS) > f.n.settings.AllowOwnAS
+	return a.OriginatorID == s.RouterID || a.NextHop == f.deal.Local || a.HasAS(s.AS) > f.n.settings().AllowOwnAS
 }
 
 func (f *flow) add(part wire.MPNLRI, set *rib.Set) *wire.Error {

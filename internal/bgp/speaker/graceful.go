@@ -16,7 +16,7 @@ import (
 // peer should keep, and whether we kept forwarding since it last heard of us
 // (RFC 4724 §3).
 func (n *Neighbour) restartCapability() *wire.GracefulRestart {
-	r := n.settings.Restart
+	r := n.settings().Restart
 	if r == nil {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (n *Neighbour) restartCapability() *wire.GracefulRestart {
 		return c // a helper only (RFC 4724 §3)
 	}
 	c.Restarting = n.speaker.Restarting && !n.speaker.complete()
-	for _, f := range n.settings.Families {
+	for _, f := range n.settings().Families {
 		c.Families = append(c.Families, wire.ForwardingState{Family: f, Preserved: preserved})
 	}
 	return c
@@ -183,7 +183,7 @@ func (r *recovery) expired(f wire.Family, w *wait) {
 
 // longLived returns how long routes of a family are kept beyond the restart time.
 func (r *recovery) longLived(f wire.Family) time.Duration {
-	own := r.n.settings.Restart
+	own := r.n.settings().Restart
 	if own == nil {
 		return 0
 	}
@@ -206,7 +206,7 @@ func (r *recovery) up(deal session.Negotiated) {
 			r.forget(f)
 			r.n.speaker.rib.PurgeStale(r.n.source, f)
 		case w.stage == rib.Stale:
-			r.wait(f, rib.Stale, r.n.settings.Restart.StaleTime)
+			r.wait(f, rib.Stale, r.n.settings().Restart.StaleTime)
 		}
 	}
 }

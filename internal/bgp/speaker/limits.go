@@ -14,7 +14,7 @@ type limits struct {
 // checkLimits counts the routes held of each family against the bound of the
 // neighbour. The error ends the session (RFC 4486 §4).
 func (f *flow) checkLimits() *wire.Error {
-	most := f.n.settings.MaxPrefixes
+	most := f.n.settings().MaxPrefixes
 	if most == 0 {
 		return nil
 	}
@@ -27,7 +27,7 @@ func (f *flow) checkLimits() *wire.Error {
 				Text: "more routes of " + fam.String() + " than max_prefixes",
 			}
 		}
-		high := held*100 >= most*f.n.settings.MaxPrefixesWarning
+		high := held*100 >= most*f.n.settings().MaxPrefixesWarning
 		if high && !f.limits.warned[fam] {
 			f.n.speaker.Log.Warn("neighbour comes near max_prefixes", "peer", f.deal.Peer, "family", fam, "routes", held, "max_prefixes", most)
 		}

@@ -27,12 +27,14 @@ type Neighbour struct {
 	Dynamic bool
 
 	addr      netip.Addr
-	settings  *Settings
+	config    PeerConfig // as it was made; what can change since is in options
+	options   atomic.Pointer[Settings]
+	stop      context.CancelCauseFunc // ends run
 	speaker   *Speaker
 	peer      *session.Peer
 	source    rib.SourceID
 	recovery  recovery
-	forgotten chan struct{} // closed when a dynamic neighbour is gone
+	forgotten chan struct{} // closed when the neighbour is gone
 	faults    [wire.SessionReset + 1]atomic.Uint64
 	ignored   atomic.Uint64
 
@@ -47,15 +49,16 @@ const dynamicLinger = 5 * time.Second
 
 func (s *Speaker) newNeighbour(pc PeerConfig, dynamic bool) (*Neighbour, error) {
 	n := &Neighbour{
-		Name: "BGP-" + pc.Addr.String(), Dynamic: dynamic, addr: pc.Addr, speaker: s, settings: s.settings(pc.Settings),
+		Name: "BGP-" + pc.Addr.String(), Dynamic: dynamic, addr: pc.Addr, config: pc, speaker: s, stop: func(error) {},
 		forgotten: make(chan struct{}),
 	}
+	set := s.settings(pc.Settings)
+	n.options.Store(set)
 	n.recovery.n = n
 	var err error
 	if n.source, err = s.rib.AddSource(n.Name, rib.Peer); err != nil {
 		return nil, fmt.Errorf("neighbour %s: %w", pc.Addr, err)
 	}
-	set := n.settings
 	c := session.Config{
 		Peer: pc.Addr, Port: pc.Port, Local: s.Local, LocalAS: s.AS, PeerAS: set.AS, RouterID: s.RouterID,
 		HoldTime: set.HoldTime, Families: set.Families, Passive: pc.Passive, RetryMax: set.RetryMax,
@@ -135,7 +138,9 @@ func (n *Neighbour) Status() session.Status { return n.peer.Status() }
 func (n *Neighbour) Config() session.Config { return n.peer.Config }
 
 // Settings returns the neighbour's options.
-func (n *Neighbour) Settings() Settings { return *n.settings }
+func (n *Neighbour) Settings() Settings { return *n.settings() }
+
+func (n *Neighbour) settings() *Settings { return n.options.Load() }
 
 // Source returns the neighbour's source in the RIB.
 func (n *Neighbour) Source() rib.SourceID { return n.source }

@@ -7,10 +7,10 @@ import "github.com/bagpipe-vpn/bagpipe/internal/bfd"
 // watchPath runs the BFD session with the neighbour, if there is to be one. Its
 // failure ends the BGP session (RFC 5882 §4). The returned function ends it.
 func (n *Neighbour) watchPath() (stop func()) {
-	if n.settings.BFD == nil || n.speaker.BFD == nil {
+	if n.settings().BFD == nil || n.speaker.BFD == nil {
 		return func() {}
 	}
-	c := *n.settings.BFD
+	c := *n.settings().BFD
 	c.Local, c.Remote = n.speaker.Local, n.addr
 	s, err := n.speaker.BFD.Add(c, n.pathChanged)
 	if err != nil {

@@ -130,7 +130,11 @@ type Speaker struct {
 	Config
 	rib *rib.RIB
 
+	changing sync.Mutex // held by Reconfigure
+
 	mu         sync.Mutex
+	running    context.Context     // that of Run, else nil
+	listener   *transport.Listener // nil: we do not listen
 	neighbours map[netip.Addr]*Neighbour
 	watchers   map[*func()]struct{}
 	wg         sync.WaitGroup
@@ -174,21 +178,51 @@ func (s *Speaker) Run(ctx context.Context) error {
 		if lis, err = transport.Listen(ctx, at); err != nil {
 			return fmt.Errorf("listen for BGP on %s: %w", at, err)
 		}
-		if err = lis.SetKeys(s.keys()); err != nil {
+		if err = lis.SetKeys(s.keys(s.Peers, s.Dynamic)); err != nil {
 			_ = lis.Close()
 			return fmt.Errorf("listen for BGP on %s: %w", at, err)
 		}
 		s.wg.Go(func() { s.accept(ctx, lis) })
 	}
-	for _, n := range s.Neighbours() {
-		s.wg.Go(func() { n.run(ctx) })
+	s.mu.Lock()
+	s.running, s.listener = ctx, lis
+	for _, n := range s.neighbours {
+		s.launch(ctx, n)
 	}
+	s.mu.Unlock()
 	<-ctx.Done()
+	s.mu.Lock()
+	s.running, s.listener = nil, nil
+	s.mu.Unlock()
 	if lis != nil {
 		_ = lis.Close()
 	}
 	s.wg.Wait()
 	return nil
+}
+
+// launch runs a neighbour until it is stopped, alone or by the end of ctx, and
+// forgets it then; configured ones are forgotten only when they are stopped alone.
+// It runs with s.mu held.
+func (s *Speaker) launch(ctx context.Context, n *Neighbour) {
+	own, stop := context.WithCancelCause(ctx)
+	n.stop = stop
+	s.wg.Go(func() {
+		n.run(own)
+		stop(nil)
+		if n.Dynamic || ctx.Err() == nil {
+			s.forget(n)
+		}
+		close(n.forgotten)
+	})
+}
+
+// forget takes a neighbour that has ended and its routes away.
+func (s *Speaker) forget(n *Neighbour) {
+	s.mu.Lock()
+	delete(s.neighbours, n.addr)
+	s.mu.Unlock()
+	s.rib.RemoveSource(n.source)
 }
 
 // RestartDone says that our own routes are complete again after a restart: the
@@ -202,19 +236,19 @@ func (s *Speaker) RestartDone() {
 	}
 }
 
-// keys lists the TCP-MD5 passwords of neighbours and groups.
-func (s *Speaker) keys() []transport.Key {
+// keys lists the TCP-MD5 passwords of configured neighbours and groups.
+func (s *Speaker) keys(peers []PeerConfig, groups []Group) []transport.Key {
 	var keys []transport.Key
-	add := func(p netip.Prefix, o transport.Options) {
-		if o.Password != "" {
+	add := func(p netip.Prefix, own *Settings) {
+		if o := s.settings(own).Transport; o.Password != "" {
 			keys = append(keys, transport.Key{Prefix: p, Password: o.Password})
 		}
 	}
-	for _, n := range s.Neighbours() {
-		add(netip.PrefixFrom(n.addr, n.addr.BitLen()), n.settings.Transport)
+	for _, p := range peers {
+		add(netip.PrefixFrom(p.Addr, p.Addr.BitLen()), p.Settings)
 	}
-	for _, g := range s.Dynamic {
-		add(g.Prefix, s.settings(g.Settings).Transport)
+	for _, g := range groups {
+		add(g.Prefix, g.Settings)
 	}
 	return keys
 }
@@ -258,7 +292,7 @@ func (s *Speaker) hand(ctx context.Context, c net.Conn) {
 			_ = c.Close()
 			return
 		}
-		if err := n.settings.Transport.Apply(c); err != nil {
+		if err := n.settings().Transport.Apply(c); err != nil {
 			s.Log.Warn("BGP connection refused", "from", from, "err", err)
 			_ = c.Close()
 			return
@@ -266,7 +300,7 @@ func (s *Speaker) hand(ctx context.Context, c net.Conn) {
 		if n.peer.Accept(ctx, c) {
 			return
 		}
-		<-n.forgotten // a dynamic neighbour that was on its way out
+		<-n.forgotten // it was on its way out
 	}
 }
 
@@ -278,8 +312,8 @@ func (s *Speaker) neighbourFor(ctx context.Context, from netip.Addr) *Neighbour 
 	if n := s.neighbours[from]; n != nil {
 		return n
 	}
-	group := s.groupFor(from)
-	if group == nil || len(s.neighbours) >= maxDynamic+len(s.Peers) || ctx.Err() != nil {
+	group := groupFor(s.Dynamic, from)
+	if group == nil || s.isPeer(from) || len(s.neighbours) >= maxDynamic+len(s.Peers) || ctx.Err() != nil {
 		return nil
 	}
 	n, err := s.newNeighbour(PeerConfig{Addr: from, Passive: true, Settings: group.Settings}, true)
@@ -288,22 +322,21 @@ func (s *Speaker) neighbourFor(ctx context.Context, from netip.Addr) *Neighbour 
 		return nil
 	}
 	s.neighbours[from] = n
-	s.wg.Go(func() {
-		n.run(ctx)
-		s.mu.Lock()
-		delete(s.neighbours, from)
-		s.mu.Unlock()
-		s.rib.RemoveSource(n.source)
-		close(n.forgotten)
-	})
+	s.launch(ctx, n)
 	return n
 }
 
+// isPeer tells whether an address is that of a configured neighbour, which may be
+// about to be made. It runs with s.mu held.
+func (s *Speaker) isPeer(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.Peers, func(p PeerConfig) bool { return p.Addr == addr })
+}
+
 // groupFor returns the group with the longest prefix that contains an address.
-func (s *Speaker) groupFor(from netip.Addr) *Group {
+func groupFor(groups []Group, from netip.Addr) *Group {
 	var best *Group
-	for i := range s.Dynamic {
-		if g := &s.Dynamic[i]; g.Prefix.Contains(from) && (best == nil || g.Prefix.Bits() > best.Prefix.Bits()) {
+	for i := range groups {
+		if g := &groups[i]; g.Prefix.Contains(from) && (best == nil || g.Prefix.Bits() > best.Prefix.Bits()) {
 			best = g
 		}
 	}
