@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"internal/bgp/speaker"},
 	{"internal/bgp/session", "internal/rib", "internal/dataplane/linux", "internal/dataplane/ebpf", "internal/dataplane/ovs", "internal/dataplane/linuxvrf", "internal/dataplane/dummy", "internal/dataplane/fake"},
 	{"internal/dataplane", "internal/bgp/wire", "internal/netlinkx", "internal/openflow", "internal/ovsdb"},
-	{"internal/allocator", "internal/dataplane/devname", "internal/bfd", "internal/vethpair", "internal/bgp/transport", "internal/config", "internal/draw/nocache", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/version", "internal/slab", "internal/store"},
+	{"internal/allocator", "internal/dataplane/devname", "internal/bfd", "internal/vethpair", "internal/bgp/transport", "internal/config", "internal/draw/nocache", "internal/encap", "internal/ethernet", "internal/logbook", "internal/netspace", "internal/nodelock", "internal/sdnotify", "internal/version", "internal/slab", "internal/store"},
 }
 
 func layerOf(pkg string) int {
