@@ -11,11 +11,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/daemon"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
+	"github.com/bagpipe-vpn/bagpipe/internal/sdnotify"
 	"github.com/bagpipe-vpn/bagpipe/internal/version"
 )
 
@@ -46,57 +48,79 @@ func run(args []string) int {
 		}
 		return 1
 	}
-	book := &logbook.Book{}
-	log, closeLog, err := logger(cfg.Log, book)
+	book, level := &logbook.Book{}, &slog.LevelVar{}
+	log, closeLog, err := logger(cfg.Log, book, level)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bagpipe-bgp:", err)
 		return 1
 	}
 	defer closeLog()
-	for _, w := range warnings {
-		log.Log(context.Background(), w.Level(), w.String())
-	}
-	if err := serve(cfg, log, book); err != nil {
+	logWarnings(log, warnings)
+	service := daemon.Service{Load: func() (*config.Config, error) { return reload(flags.Source, log) }, Level: level}
+	if err := serve(cfg, log, book, service); err != nil {
 		log.Error("stopped", "err", err)
 		return 1
 	}
 	return 0
 }
 
-// serve runs the daemon until SIGTERM or SIGINT; a second signal kills.
-func serve(cfg *config.Config, log *slog.Logger, book *logbook.Book) error {
+func logWarnings(log *slog.Logger, warnings []config.Warning) {
+	for _, w := range warnings {
+		log.Log(context.Background(), w.Level(), w.String())
+	}
+}
+
+// reload loads the configuration again and logs what there is to say about it.
+func reload(src config.Source, log *slog.Logger) (*config.Config, error) {
+	cfg, warnings, err := config.Load(src)
+	logWarnings(log, warnings)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			log.Error("configuration: " + line)
+		}
+		log.Error("configuration refused: what was in effect stays in effect")
+	}
+	return cfg, err
+}
+
+// serve runs the daemon until SIGTERM or SIGINT; a second one ends the process at
+// once. SIGHUP loads the configuration again.
+func serve(cfg *config.Config, log *slog.Logger, book *logbook.Book, service daemon.Service) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	hangups, signals := make(chan os.Signal, 1), make(chan os.Signal, 2)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
 		sig := <-signals
-		for sig == syscall.SIGHUP { // would kill; units of the original send it on reload
-			log.Warn("SIGHUP is ignored: restart to apply a changed configuration, forwarding goes on meanwhile")
-			sig = <-signals
-		}
-		log.Info("stopping", "signal", sig.String())
 		cancel(errStopped)
-		<-signals
-		os.Exit(1)
+		go func() { // does not wait for the log
+			<-signals
+			os.Exit(1)
+		}()
+		log.Info("stopping", "signal", sig.String())
 	}()
+	var err error
+	if service.Notifier, err = sdnotify.FromEnvironment(); err != nil {
+		return err
+	}
 	d, err := daemon.New(cfg, log, book)
 	if err != nil {
 		return err
 	}
+	service.Reload = hangups
+	d.Service = service
 	return d.Run(ctx)
 }
 
 // errStopped is what neighbours are told (RFC 9003).
 var errStopped = errors.New("bagpipe-bgp is stopped by its operator")
 
-// logger returns the log of the daemon; warnings also go to book. Journald adds
-// the time itself.
-func logger(c config.Log, book *logbook.Book) (*slog.Logger, func(), error) {
+// logger returns the log of the daemon at a level that it sets; warnings also go to
+// book. Journald adds the time itself.
+func logger(c config.Log, book *logbook.Book, level *slog.LevelVar) (*slog.Logger, func(), error) {
 	out, done := io.Writer(os.Stderr), func() {}
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if c.Debug {
-		opts.Level = slog.LevelDebug
-	}
+	level.Set(daemon.Level(c))
+	opts := &slog.HandlerOptions{Level: level}
 	if path := c.Path(); path != "" {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 		if err != nil {

@@ -71,10 +71,12 @@ func newServerWith(tb testing.TB, change func(*speaker.Config), peers ...string)
 	book := &logbook.Book{}
 	n := api.Node{
 		RIB: rib.New(), Logs: book, Log: slog.New(book.Handler(slog.DiscardHandler)), Version: "1.2.3", Started: time.Now(), Ping: math.MaxInt64,
-		Settings: []config.Section{
-			{Name: "COMMON", Options: []config.Setting{{Name: "root_helper", Value: "sudo"}}},
-			{Name: "BGP", Options: []config.Setting{{Name: "my_as", Value: int64(64512)}, {Name: "peers", Value: peers}}},
-			{Name: "DATAPLANE_DRIVER_EVPN", Options: []config.Setting{{Name: "dataplane_driver", Value: "fake"}}},
+		Settings: func() []config.Section {
+			return []config.Section{
+				{Name: "COMMON", Options: []config.Setting{{Name: "root_helper", Value: "sudo"}}},
+				{Name: "BGP", Options: []config.Setting{{Name: "my_as", Value: int64(64512)}, {Name: "peers", Value: peers}}},
+				{Name: "DATAPLANE_DRIVER_EVPN", Options: []config.Setting{{Name: "dataplane_driver", Value: "fake"}}},
+			}
 		},
 	}
 	s := &server{tb: tb, plane: fake.NewPlane()}

@@ -93,7 +93,10 @@ func (s *Server) routeCounts() object {
 
 func (s *Server) configTree() any {
 	var o object
-	for _, sec := range s.Settings {
+	if s.Settings == nil {
+		return o
+	}
+	for _, sec := range s.Settings() {
 		var opts object
 		for _, opt := range sec.Options {
 			opts = append(opts, member{opt.Name, opt.Value})

@@ -38,7 +38,7 @@ type Node struct {
 	Reconciler *dataplane.Reconciler
 	// Monitoring returns the state of the BMP stations; nil: there are none.
 	Monitoring func() []bmp.Status
-	Settings   []config.Section // effective configuration, for the looking glass
+	Settings   func() []config.Section // configuration in effect, for the looking glass; nil: none is shown
 	Logs       *logbook.Book
 	Log        *slog.Logger
 	Version    string

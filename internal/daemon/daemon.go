@@ -8,16 +8,12 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/api"
 	"github.com/bagpipe-vpn/bagpipe/internal/bfd"
@@ -28,6 +24,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
+	"github.com/bagpipe-vpn/bagpipe/internal/nodelock"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
 	"github.com/bagpipe-vpn/bagpipe/internal/store"
 	"github.com/bagpipe-vpn/bagpipe/internal/version"
@@ -43,16 +40,24 @@ type Daemon struct {
 	manager    *vpn.Manager
 	speaker    *speaker.Speaker
 	monitor    *bmp.Exporter
+	routes     *rib.RIB
 	server     *api.Server
-	store      *store.Store // nil when nothing is kept
+	store      *store.Store                  // nil when nothing is kept
+	restored   atomic.Bool                   // what it has kept is there again
+	lock       *nodelock.Lock                // nil: no forwarding state is touched
+	effective  atomic.Pointer[config.Config] // cfg with what was changed since
+
+	// Service may be set before Run.
+	Service Service
 }
 
 // New makes all parts and opens the API's port, so that every fault of the
 // configuration shows before anything runs.
 func New(cfg *config.Config, log *slog.Logger, book *logbook.Book) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, log: log}
+	d.effective.Store(cfg)
 	if err := d.build(book); err != nil {
-		d.close()
+		d.release()
 		return nil, err
 	}
 	return d, nil
@@ -60,11 +65,15 @@ func New(cfg *config.Config, log *slog.Logger, book *logbook.Book) (*Daemon, err
 
 func (d *Daemon) build(book *logbook.Book) error {
 	cfg, log := d.cfg, d.log
+	if err := d.lockNode(); err != nil {
+		return err
+	}
 	if err := d.openDrivers(); err != nil {
 		return err
 	}
 	d.reconciler = dataplane.NewReconciler(d.drivers, log)
 	routes := rib.New()
+	d.routes = routes
 	var err error
 	if dir := cfg.Common.StateDirectory; dir != "" {
 		if d.store, err = store.Open(dir, log); err != nil {
@@ -88,7 +97,8 @@ func (d *Daemon) build(book *logbook.Book) error {
 		return err
 	}
 	d.server, err = api.New(api.Node{
-		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: cfg.Sections(), Ping: d.pingNumber(), Store: d.store,
+		Manager: d.manager, RIB: routes, Speaker: d.speaker, Reconciler: d.reconciler, Settings: func() []config.Section { return d.effective.Load().Sections() },
+		Ping: d.pingNumber(), Store: d.store,
 		Monitoring: d.monitor.Status, Logs: book, Log: log, Version: version.String(), Started: time.Now(),
 	})
 	if err != nil {
@@ -97,28 +107,45 @@ func (d *Daemon) build(book *logbook.Book) error {
 	return d.server.Listen(cfg.API)
 }
 
+// lockNode takes the forwarding plane of the network namespace, if a driver touches
+// it, before the drivers do.
+func (d *Daemon) lockNode() (err error) {
+	if d.cfg.EVPN.Driver == "dummy" && d.cfg.IPVPN.Driver == "dummy" {
+		return nil
+	}
+	d.lock, err = nodelock.Take()
+	return err
+}
+
 func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
 	b := &cfg.BGP
-	settings := func(s *config.Settings) *speaker.Settings {
-		out := speakerSettings(s)
-		if len(cfg.BMP.Stations) > 0 && s.IrrelevantRoutes == config.IrrelevantAuto {
-			out.Irrelevant = speaker.Keep // stations want to see all routes
-		}
-		return out
-	}
 	c := speaker.Config{
-		AS: b.MyAS, RouterID: b.RouterID, Local: b.LocalAddress, Hostname: hostname(), Settings: *settings(&b.Settings),
+		AS: b.MyAS, RouterID: b.RouterID, Local: b.LocalAddress, Hostname: hostname(), Settings: *neighbourSettings(cfg, &b.Settings),
 		Listen: b.Listen, ListenPort: b.ListenPort, BFD: bfd.NewNode(log), Log: log,
 	}
-	for _, p := range b.Peers {
-		c.Peers = append(c.Peers, speaker.PeerConfig{
-			Addr: p.Addr, Port: p.Port, Passive: p.Passive, Settings: settings(&p.Settings),
+	c.Peers, c.Dynamic = neighbours(cfg)
+	return c
+}
+
+// neighbours returns what the speaker takes as its neighbours.
+func neighbours(cfg *config.Config) (peers []speaker.PeerConfig, groups []speaker.Group) {
+	for _, p := range cfg.BGP.Peers {
+		peers = append(peers, speaker.PeerConfig{
+			Addr: p.Addr, Port: p.Port, Passive: p.Passive, Settings: neighbourSettings(cfg, &p.Settings),
 		})
 	}
-	for _, g := range b.Groups {
-		c.Dynamic = append(c.Dynamic, speaker.Group{Prefix: g.Prefix, Settings: settings(&g.Settings)})
+	for _, g := range cfg.BGP.Groups {
+		groups = append(groups, speaker.Group{Prefix: g.Prefix, Settings: neighbourSettings(cfg, &g.Settings)})
 	}
-	return c
+	return peers, groups
+}
+
+func neighbourSettings(cfg *config.Config, s *config.Settings) *speaker.Settings {
+	out := speakerSettings(s)
+	if len(cfg.BMP.Stations) > 0 && s.IrrelevantRoutes == config.IrrelevantAuto {
+		out.Irrelevant = speaker.Keep // stations want to see all routes
+	}
+	return out
 }
 
 // hostname is told to peers and stations; "" when it is not known.
@@ -174,41 +201,20 @@ func speakerSettings(s *config.Settings) *speaker.Settings {
 	return out
 }
 
-// pingRecord is the record of the number that /ping answers.
-const pingRecord = "ping"
-
-// pingNumber returns the number of the last run if all that agents attached then is there, else a
-// new one, at which they attach all ports again: a number in 1..2^63-1, since 0 means "never seen" to them.
-func (d *Daemon) pingNumber() uint64 {
-	if d.manager.Kept() {
-		for name, value := range d.store.All() {
-			if n, err := strconv.ParseUint(string(value), 10, 63); name == pingRecord && err == nil && n > 0 {
-				return n
-			}
-		}
-	}
-	n := 1 + rand.Uint64N(math.MaxInt64)
-	if d.store != nil {
-		d.store.Stage(store.Change{Name: pingRecord, Value: strconv.AppendUint(nil, n, 10)})
-	}
-	return n
-}
-
-// close lets go of what others have to be able to use.
-func (d *Daemon) close() {
+// release closes the store and the drivers and gives the forwarding plane free.
+func (d *Daemon) release() {
 	if d.store != nil {
 		if err := d.store.Close(); err != nil {
 			d.log.Error("close the state", "err", err)
 		}
 	}
-	d.closeDrivers()
-}
-
-func (d *Daemon) closeDrivers() {
 	for t, drv := range d.drivers {
 		if err := drv.Close(); err != nil {
 			d.log.Warn("close dataplane driver", "vpn_type", t, "err", err)
 		}
+	}
+	if d.lock != nil {
+		_ = d.lock.Close()
 	}
 }
 
@@ -216,22 +222,33 @@ func (d *Daemon) closeDrivers() {
 func (d *Daemon) Addr() net.Addr { return d.server.Addr() }
 
 // Run runs the node until ctx ends or a part fails. Forwarding state stays when
-// it returns: a daemon that comes back adopts it.
+// it returns: a daemon that comes back adopts it. Parts that take longer than
+// stopLimit to end are given up, with an error that names them; the process is to
+// end then.
 func (d *Daemon) Run(ctx context.Context) error {
-	defer d.close()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { d.reconciler.Run(ctx); return nil })
-	g.Go(func() error { d.manager.Run(ctx); return nil })
-	g.Go(func() error {
+	c := newCrew(ctx, stopLimit, d.log)
+	done := func(run func(context.Context)) func(context.Context) error {
+		return func(ctx context.Context) error { run(ctx); return nil }
+	}
+	c.start("reconciler", done(d.reconciler.Run))
+	c.start("VPN manager", done(d.manager.Run))
+	c.start("BGP speaker", func(ctx context.Context) error {
 		d.manager.Restore(ctx) // before peers are told that these are all our routes
+		d.restored.Store(true)
 		return d.speaker.Run(ctx)
 	})
-	g.Go(func() error { d.monitor.Run(ctx); return nil })
-	g.Go(func() error { return d.server.Serve(ctx) })
-	g.Go(func() error { d.sweep(ctx); return nil })
+	c.start("BMP", done(d.monitor.Run))
+	c.start("API", d.server.Serve)
+	c.start("sweep", done(d.sweep))
+	c.start("reload", done(d.reloads))
+	if n := d.Service.Notifier; n != nil {
+		defer context.AfterFunc(c.ctx, func() { tell(d.log, n.Send("STOPPING=1")) })()
+		c.start("watchdog", done(newWatch(d.parts(), n, d.log).run))
+		c.start("status", done(d.showStatus))
+	}
 	d.log.Info("running", "version", version.String(), "local_address", d.cfg.BGP.LocalAddress, "as", d.cfg.BGP.MyAS,
 		"api", d.Addr().String(), "evpn_driver", d.drivers[dataplane.EVPN].Name(), "ipvpn_driver", d.drivers[dataplane.IPVPN].Name())
-	return g.Wait()
+	return c.wait("state and dataplane drivers", d.release)
 }
 
 // sweep removes what an earlier run left, once agents had the time to attach

@@ -20,7 +20,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 )
 
-const neighbours = `
+const neighbourConf = `
 [BGP]
 local_address = 192.0.2.1
 my_as = 64512
@@ -68,7 +68,7 @@ bfd = single-hop
 func TestSpeakerConfig(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bgp.conf")
-	if err := os.WriteFile(file, []byte(neighbours), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(neighbourConf), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, _, err := config.Load(config.Source{Files: []string{file}})

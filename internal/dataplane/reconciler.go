@@ -23,6 +23,7 @@ type Reconciler struct {
 	drivers map[VPNType]Driver
 	log     *slog.Logger
 	woken   chan struct{}
+	alive   chan struct{} // Run sends when somebody asks
 
 	mu      sync.Mutex
 	open    map[*Forwarding]struct{}
@@ -33,7 +34,7 @@ type Reconciler struct {
 // NewReconciler returns a Reconciler over one driver per VPN type.
 func NewReconciler(drivers map[VPNType]Driver, log *slog.Logger) *Reconciler {
 	return &Reconciler{
-		drivers: drivers, log: log, woken: make(chan struct{}, 1),
+		drivers: drivers, log: log, woken: make(chan struct{}, 1), alive: make(chan struct{}),
 		open: map[*Forwarding]struct{}{}, leaving: map[string]*Forwarding{},
 	}
 }
@@ -150,6 +151,8 @@ func (r *Reconciler) Run(ctx context.Context) {
 		case <-check.C:
 			r.check(ctx)
 			continue
+		case r.alive <- struct{}{}:
+			continue
 		case <-r.woken:
 		case <-timer.C:
 		}
@@ -163,6 +166,17 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if !next.IsZero() {
 			timer.Reset(max(time.Until(next), time.Millisecond))
 		}
+	}
+}
+
+// Answer waits until Run has time for it: it is not stuck in a driver. The error is
+// that of ctx.
+func (r *Reconciler) Answer(ctx context.Context) error {
+	select {
+	case <-r.alive:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

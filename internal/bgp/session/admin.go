@@ -3,6 +3,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -55,6 +56,18 @@ func (p *Peer) Unreachable(keep bool) {
 func (p *Peer) SetPauses(retryMax, prefixPause time.Duration) {
 	p.retryMax.Store(int64(retryMax))
 	p.prefixPause.Store(int64(prefixPause))
+}
+
+// Answer waits until Run has time for it; it returns at once when Run has ended. The
+// error is that of ctx.
+func (p *Peer) Answer(ctx context.Context) error {
+	select {
+	case p.commands <- func() {}:
+	case <-p.ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // command runs f on the peer's goroutine, unless Run has ended.

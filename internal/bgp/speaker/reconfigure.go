@@ -3,6 +3,7 @@
 package speaker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,9 +20,14 @@ var errNotRunning = errors.New("the BGP speaker does not run")
 // Reconfigure makes peers and groups those that are configured: neighbours that are
 // no more among them are closed, new ones run, and a session is restarted where one
 // of its settings changed; other sessions go on. It returns when what had to close
-// has closed. Each change is logged. The error tells that Run does not run, or what
-// could not be done; all else is done then.
-func (s *Speaker) Reconfigure(peers []PeerConfig, groups []Group) error {
+// has closed. Each change is logged. The error tells that Run did not begin before the
+// end of ctx, or has ended, or what could not be done; all else is done then.
+func (s *Speaker) Reconfigure(ctx context.Context, peers []PeerConfig, groups []Group) error {
+	select {
+	case <-s.begun:
+	case <-ctx.Done():
+		return errNotRunning
+	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()

@@ -3,6 +3,7 @@
 package speaker
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -24,15 +25,10 @@ func base(change func(*Settings)) *Settings {
 	return set
 }
 
-// reconfigure reconfigures a node as soon as it runs.
+// reconfigure reconfigures a node.
 func (n *node) reconfigure(peers []PeerConfig, groups []Group) {
 	n.t.Helper()
-	var err error
-	eventually(n.t, "node runs", func() bool {
-		err = n.Reconfigure(peers, groups)
-		return !errors.Is(err, errNotRunning)
-	})
-	if err != nil {
+	if err := n.Reconfigure(n.t.Context(), peers, groups); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -211,12 +207,15 @@ func TestReconfigureNeedsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Reconfigure(nil, nil); !errors.Is(err, errNotRunning) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Reconfigure(ended, nil, nil); !errors.Is(err, errNotRunning) {
 		t.Errorf("Reconfigure before Run: %v", err)
 	}
 	n := startNode(t, nil)
+	n.reconfigure(nil, nil)
 	n.stop(nil)
-	if err := n.Reconfigure(nil, nil); !errors.Is(err, errNotRunning) {
+	if err := n.Reconfigure(t.Context(), nil, nil); !errors.Is(err, errNotRunning) {
 		t.Errorf("Reconfigure after Run: %v", err)
 	}
 }

@@ -130,7 +130,8 @@ type Speaker struct {
 	Config
 	rib *rib.RIB
 
-	changing sync.Mutex // held by Reconfigure
+	changing sync.Mutex    // held by Reconfigure
+	begun    chan struct{} // closed when Run has launched the neighbours
 
 	mu         sync.Mutex
 	running    context.Context     // that of Run, else nil
@@ -145,7 +146,7 @@ type Speaker struct {
 
 // New returns a speaker with its configured neighbours, none connected yet.
 func New(c Config, r *rib.RIB) (*Speaker, error) {
-	s := &Speaker{Config: c, rib: r, neighbours: map[netip.Addr]*Neighbour{}, watchers: map[*func()]struct{}{}, restarted: make(chan struct{})}
+	s := &Speaker{Config: c, rib: r, neighbours: map[netip.Addr]*Neighbour{}, watchers: map[*func()]struct{}{}, restarted: make(chan struct{}), begun: make(chan struct{})}
 	s.restartDone = sync.OnceFunc(func() { close(s.restarted) })
 	if !c.Restarting {
 		s.restartDone()
@@ -190,6 +191,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 		s.launch(ctx, n)
 	}
 	s.mu.Unlock()
+	close(s.begun)
 	<-ctx.Done()
 	s.mu.Lock()
 	s.running, s.listener = nil, nil
@@ -385,6 +387,22 @@ func (s *Speaker) Established() int {
 		}
 	}
 	return count
+}
+
+// Answer waits until Run has begun and every neighbour has time for it. The error is
+// that of ctx, with the neighbour that did not answer.
+func (s *Speaker) Answer(ctx context.Context) error {
+	select {
+	case <-s.begun:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for _, n := range s.Neighbours() {
+		if err := n.peer.Answer(ctx); err != nil {
+			return fmt.Errorf("neighbour %s: %w", n.addr, err)
+		}
+	}
+	return nil
 }
 
 // Converged tells whether every configured neighbour has sent all its routes,
