@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/daemon"
@@ -93,8 +94,11 @@ func serve(cfg *config.Config, log *slog.Logger, book *logbook.Book, service dae
 	go func() {
 		sig := <-signals
 		cancel(errStopped)
-		go func() { // does not wait for the log
-			<-signals
+		go func() { // does not wait for the log, which may be what hangs
+			select {
+			case <-signals:
+			case <-time.After(daemon.StopLimit + 5*time.Second):
+			}
 			os.Exit(1)
 		}()
 		log.Info("stopping", "signal", sig.String())

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// stopLimit is how long the parts may take to stop. The slowest that we know of,
+// StopLimit is how long the parts of a daemon may take to stop. The slowest that we know of,
 // closing sessions and requests under way, takes 2 s.
-const stopLimit = 15 * time.Second
+const StopLimit = 15 * time.Second
 
 // crew is the parts of the daemon at work. The first that fails stops all.
 type crew struct {

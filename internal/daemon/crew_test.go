@@ -57,7 +57,7 @@ func TestCrewGivesUpWhatHangs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			book, release := &logbook.Book{}, make(chan struct{})
-			c := newCrew(ctx, stopLimit, slog.New(book.Handler(slog.DiscardHandler)))
+			c := newCrew(ctx, StopLimit, slog.New(book.Handler(slog.DiscardHandler)))
 			hang := func() { <-release }
 			c.start("BGP speaker", obedient)
 			last := hang
@@ -68,7 +68,7 @@ func TestCrewGivesUpWhatHangs(t *testing.T) {
 			time.AfterFunc(time.Hour, cancel)
 			begin := time.Now()
 			err := c.wait("dataplane drivers", last)
-			if took := time.Since(begin); took != time.Hour+stopLimit {
+			if took := time.Since(begin); took != time.Hour+StopLimit {
 				t.Errorf("took %v", took)
 			}
 			if err == nil || !strings.HasSuffix(err.Error(), ": "+tt.want) {

@@ -223,10 +223,10 @@ func (d *Daemon) Addr() net.Addr { return d.server.Addr() }
 
 // Run runs the node until ctx ends or a part fails. Forwarding state stays when
 // it returns: a daemon that comes back adopts it. Parts that take longer than
-// stopLimit to end are given up, with an error that names them; the process is to
+// StopLimit to end are given up, with an error that names them; the process is to
 // end then.
 func (d *Daemon) Run(ctx context.Context) error {
-	c := newCrew(ctx, stopLimit, d.log)
+	c := newCrew(ctx, StopLimit, d.log)
 	done := func(run func(context.Context)) func(context.Context) error {
 		return func(ctx context.Context) error { run(ctx); return nil }
 	}
