@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -114,6 +115,12 @@ func (p *process) ends() int {
 // get returns a part of the looking glass.
 func (p *process) get(path string) string {
 	p.t.Helper()
+	return p.request("GET", "/looking-glass/"+path, "")
+}
+
+// request returns the body of the answer of the API.
+func (p *process) request(method, path, body string) string {
+	p.t.Helper()
 	p.logs("api=", 1)
 	var out []byte
 	p.ns.Do(func() {
@@ -123,13 +130,13 @@ func (p *process) get(path string) string {
 		}
 		defer func() { _ = c.Close() }()
 		_ = c.SetDeadline(time.Now().Add(patience))
-		_, _ = fmt.Fprintf(c, "GET /looking-glass/%s HTTP/1.0\r\n\r\n", path)
+		_, _ = fmt.Fprintf(c, "%s %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body)
 		if out, err = io.ReadAll(c); err != nil {
 			p.t.Fatal(err)
 		}
 	})
-	_, body, _ := strings.Cut(string(out), "\r\n\r\n")
-	return body
+	_, answer, _ := strings.Cut(string(out), "\r\n\r\n")
+	return answer
 }
 
 // serviceManager is a socket that the program notifies.
@@ -405,5 +412,58 @@ func TestSecondSignal(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("ended %v after the second signal", took)
+	}
+}
+
+// capabilities returns those that the unit leaves, in the form of setpriv.
+func capabilities(t *testing.T) string {
+	t.Helper()
+	unit, err := os.ReadFile("../../packaging/bagpipe-bgp.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`).FindSubmatch(unit)
+	if m == nil {
+		t.Fatal("the unit has no CapabilityBoundingSet")
+	}
+	set := "-all"
+	for name := range strings.FieldsSeq(string(m[1])) {
+		set += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+	}
+	return set
+}
+
+// TestDriversWorkInUnit: the capabilities that the unit leaves are enough for the
+// drivers that need nothing but the kernel as it is.
+func TestDriversWorkInUnit(t *testing.T) {
+	t.Parallel()
+	ns := nstest.New(t, "svc")
+	ns.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	ns.Run("ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	for _, link := range []string{"eth0", "eth1"} {
+		ns.Run("ip", "link", "set", link, "up")
+	}
+	for _, port := range []string{"tap1", "tap2"} {
+		ns.Run("ip", "link", "add", port, "type", "veth", "peer", "name", port+"p")
+	}
+	m := newServiceManager(t)
+	file := confFile(t, nodeConf("192.0.2.1", "")+"[DATAPLANE_DRIVER_EVPN]\ndataplane_driver = linux\n[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = ebpf\n")
+	p := prepare(t, ns, file, "NOTIFY_SOCKET="+m.path)
+	at := slices.Index(p.cmd.Args, ns.Name) + 1
+	p.cmd.Args = slices.Insert(p.cmd.Args, at, "setpriv", "--no-new-privs", "--bounding-set="+capabilities(t), "--inh-caps=-all")
+	p.run()
+	m.hears("READY=1", 1)
+	for _, body := range []string{
+		`{"vpn_type":"evpn","vpn_instance_id":"red","mac_address":"00:00:5e:00:53:01","ip_address":"198.51.100.11/24","local_port":{"linuxif":"tap1"},"vni":100,"import_rt":["64512:1"],"export_rt":["64512:1"]}`,
+		`{"vpn_type":"ipvpn","vpn_instance_id":"blue","mac_address":"00:00:5e:00:53:02","ip_address":"203.0.113.2/28","gateway_ip":"203.0.113.1","local_port":{"linuxif":"tap2"},"import_rt":["64512:2"],"export_rt":["64512:2"]}`,
+	} {
+		if answer := p.request("POST", "/attach_localport", body); answer != "null" {
+			t.Errorf("attach: %s\n%s", answer, p.text())
+		}
+	}
+	m.hears("STATUS=0 of 0 BGP sessions established, 2 VPN instances, 2 endpoints", 1)
+	p.signal(syscall.SIGTERM)
+	if code := p.ends(); code != 0 {
+		t.Errorf("exit status %d\n%s", code, p.text())
 	}
 }
