@@ -20,7 +20,7 @@ var bgpOptions = []option{
 	}, {
 		section: sectionBGP, name: "peers", typ: typeHostList,
 		help: "Peers to connect to, usually route reflectors. An IPv6 address may stand in brackets. " +
-			"Host names are resolved at start. Each peer may be listed once.",
+			"Host names are resolved at start and at reload. Each peer may be listed once.",
 		show: showPeers,
 	}, {
 		section: sectionBGP, name: "passive_peers", typ: typeHostList, ours: true,

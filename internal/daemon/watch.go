@@ -159,7 +159,7 @@ func (w *watch) round(ctx context.Context) bool {
 				good = false
 			}
 		case <-late.C:
-			w.log.Error("part of the daemon does not answer", "parts", strings.Join(waiting, ", "), "for", w.every)
+			w.log.Warn("part of the daemon does not answer", "parts", strings.Join(waiting, ", "), "for", w.every)
 		}
 	}
 	return good && ctx.Err() == nil
