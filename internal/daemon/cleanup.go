@@ -15,16 +15,22 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linux"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/linuxvrf"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ovs"
+	"github.com/bagpipe-vpn/bagpipe/internal/nodelock"
 	"github.com/bagpipe-vpn/bagpipe/internal/vethpair"
 )
 
 // Cleanup removes what the dataplane drivers of a stopped daemon have left in the
 // network namespace of the calling thread, and returns what it removed. It goes on
-// after an error.
+// after an error, but does nothing while a daemon runs there.
 //
 // The daemon's configuration tells of Open vSwitch, which is looked at if it has
 // driver ovs. The default file need not exist.
 func Cleanup(ctx context.Context, src config.Source, log *slog.Logger) (removed []string, err error) {
+	lock, err := nodelock.Take()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Close() }()
 	for _, clean := range []func(context.Context, *slog.Logger) ([]string, error){
 		ebpf.Cleanup, linux.Cleanup, linuxvrf.Cleanup,
 		func(context.Context, *slog.Logger) ([]string, error) { return vethpair.Sweep(nil) },

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -13,9 +14,26 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane/ovs"
+	"github.com/bagpipe-vpn/bagpipe/internal/nodelock"
 	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
 	"github.com/bagpipe-vpn/bagpipe/internal/ovsdb/ovstest"
 )
+
+// While a daemon has the forwarding plane nothing is taken away.
+func TestCleanupLeavesRunningDaemonsAlone(t *testing.T) {
+	t.Parallel()
+	nstest.New(t, "cleanup").Do(func() {
+		lock, err := nodelock.Take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = lock.Close() }()
+		removed, err := Cleanup(t.Context(), config.Source{Files: []string{config.DefaultFile}}, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d of user", os.Getpid())) || len(removed) > 0 {
+			t.Errorf("removed %v, error %v: want nothing, and who runs", removed, err)
+		}
+	})
+}
 
 // What the driver ovs left is found by the configuration, and taken away.
 func TestCleanupOfOpenVSwitch(t *testing.T) {

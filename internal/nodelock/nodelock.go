@@ -35,7 +35,7 @@ func Take() (*Lock, error) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("another bagpipe-bgp has the forwarding plane of this network namespace: %s", holder())
+		return nil, fmt.Errorf("the forwarding plane of this network namespace belongs to a running bagpipe-bgp: %s", holder())
 	case err != nil:
 		return nil, fmt.Errorf("lock of the network namespace: %w", err)
 	}
