@@ -109,15 +109,16 @@ func TestToken(t *testing.T) {
 		t.Errorf("old token: %d, want 401", got)
 	}
 	// Two writes with one time and size.
-	put(t, file, rightToken, time.Now())
+	now := time.Now()
+	put(t, file, rightToken, now)
 	code(rightToken)
-	put(t, file, otherToken, time.Now())
+	put(t, file, otherToken, now)
 	if got := code(rightToken); got != 401 {
 		t.Errorf("token of a moment ago: %d, want 401", got)
 	}
 	// Spoiled or gone: what was there holds, with one warning.
 	logged := len(s.Logs.Records(""))
-	put(t, file, "short", old)
+	put(t, file, "short", now)
 	for range 3 {
 		if got := code(otherToken); got != 200 {
 			t.Errorf("token while the file is spoiled: %d, want 200", got)

@@ -27,6 +27,9 @@ var (
 // SetReplyLimit sets how long a reader may take for a whole reply.
 func (s *Server) SetReplyLimit(d time.Duration) { s.limits.reply = d }
 
+// SetStopLimit sets how long requests have when the daemon stops.
+func (s *Server) SetStopLimit(d time.Duration) { s.limits.stop = d }
+
 // SetTimes sets the limits of slow clients and of waiting.
 func (s *Server) SetTimes(header, read, wait time.Duration) {
 	s.limits.header, s.limits.read, s.limits.wait = header, read, wait

@@ -235,6 +235,7 @@ func TestChangeIsNeverHalfDone(t *testing.T) {
 	want := whole.plane.String()
 
 	s := newServer(t)
+	s.SetStopLimit(time.Millisecond)
 	stop := s.serve(t, config.API{})
 	begun, gate := make(chan struct{}, 1), make(chan struct{})
 	s.plane.Fail(fake.Forever, func(fake.Op) bool {
@@ -263,7 +264,7 @@ func TestChangeIsNeverHalfDone(t *testing.T) {
 	select {
 	case <-stopped:
 		t.Error("Serve has returned with a change half done")
-	default:
+	case <-time.After(100 * time.Millisecond):
 	}
 	close(gate)
 	<-stopped
@@ -306,7 +307,7 @@ func TestStalledReadersDoNotStopChanges(t *testing.T) {
 func TestTricklingReaderIsCutOff(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.SetReplyLimit(2 * time.Second)
+	s.SetReplyLimit(200 * time.Millisecond)
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.fill(t)

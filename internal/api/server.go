@@ -89,7 +89,7 @@ func (s *Server) setLimits(l limits) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK, stall: s.limits.stall, until: start.Add(s.limits.reply)}
+	rec := &statusRecorder{ResponseWriter: w, code: http.StatusOK, stall: s.limits.stall, reply: s.limits.reply}
 	defer func() {
 		p := recover()
 		half := p != nil && rec.begun
@@ -147,8 +147,9 @@ type statusRecorder struct {
 	http.ResponseWriter
 	code  int
 	begun bool
-	stall time.Duration
-	until time.Time // for all of the reply
+	stall time.Duration // for a part of the reply
+	reply time.Duration // for all of it
+	until time.Time     // when reply ends
 }
 
 // Unwrap is for http.ResponseController.
@@ -176,7 +177,11 @@ func (r *statusRecorder) Write(b []byte) (written int, err error) {
 
 // extend gives the reader time for one more part.
 func (r *statusRecorder) extend() {
-	deadline := time.Now().Add(r.stall)
+	now := time.Now()
+	if r.until.IsZero() {
+		r.until = now.Add(r.reply)
+	}
+	deadline := now.Add(r.stall)
 	if deadline.After(r.until) {
 		deadline = r.until
 	}
