@@ -318,7 +318,7 @@ func (s *Server) notReady() []object {
 	}
 	if s.Store != nil {
 		if since, err := s.Store.Trouble(); err != nil {
-			note("state", fmt.Sprintf("not written since %s: %v", since.UTC().Format(time.RFC3339), err))
+			note("state", fmt.Sprintf("not written for %s: %v", time.Since(since).Round(time.Second), err))
 		}
 	}
 	for _, p := range s.Reconciler.Problems() {

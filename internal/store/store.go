@@ -80,7 +80,10 @@ func (s *Store) open() error {
 		s.kept = !isNew
 		return nil
 	}
-	aside := fmt.Sprintf("%s.damaged-%d", s.path, time.Now().UnixNano())
+	aside := s.path + ".damaged"
+	for n := 2; exists(aside); n++ {
+		aside = fmt.Sprintf("%s.damaged-%d", s.path, n)
+	}
 	if err := os.Rename(s.path, aside); err != nil {
 		return fmt.Errorf("move damaged state aside: %w", err)
 	}
@@ -89,6 +92,11 @@ func (s *Store) open() error {
 		return errors.Join(err, damage)
 	}
 	return s.write(records)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // Kept tells whether the records are all those of the last run: false when there was none, or

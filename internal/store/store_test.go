@@ -208,7 +208,7 @@ func TestAnotherFormat(t *testing.T) {
 		t.Errorf("kept %v, %v; log %s", s.Kept(), got, log)
 	}
 	closeStore(t, s)
-	list, err := filepath.Glob(filepath.Join(dir, fileName+".damaged-*"))
+	list, err := filepath.Glob(filepath.Join(dir, fileName+".damaged*"))
 	if err != nil || len(list) != 1 {
 		t.Errorf("moved aside: %v, %v", list, err)
 	}
