@@ -90,7 +90,9 @@ func (d *Daemon) build(book *logbook.Book) error {
 	if err != nil {
 		return err
 	}
-	if d.speaker, err = speaker.New(speakerConfig(cfg, log), routes); err != nil {
+	sc := speakerConfig(cfg, log)
+	sc.Restarting, sc.Deferral = d.manager.Kept() && len(d.manager.Unrestored()) > 0, deferral
+	if d.speaker, err = speaker.New(sc, routes); err != nil {
 		return err
 	}
 	if d.monitor, err = bmp.New(bmpConfig(cfg, log, d.speaker, routes)); err != nil {
@@ -232,11 +234,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	c.start("reconciler", done(d.reconciler.Run))
 	c.start("VPN manager", done(d.manager.Run))
-	c.start("BGP speaker", func(ctx context.Context) error {
-		d.manager.Restore(ctx) // before peers are told that these are all our routes
-		d.restored.Store(true)
-		return d.speaker.Run(ctx)
-	})
+	c.start("BGP speaker", d.speak)
 	c.start("BMP", done(d.monitor.Run))
 	c.start("API", d.server.Serve)
 	c.start("sweep", done(d.sweep))

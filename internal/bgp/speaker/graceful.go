@@ -125,7 +125,9 @@ func (r *recovery) down(deal session.Negotiated, loss session.Loss) {
 		routes.Purge(source)
 		return
 	}
-	routes.Purge(source, gone...)
+	if len(gone) > 0 { // without families all would go
+		routes.Purge(source, gone...)
+	}
 	routes.MarkStale(source, keep...)
 	r.theirs = deal.Theirs.LongLived
 	period := time.Duration(deal.Theirs.GracefulRestart.Time) * time.Second

@@ -110,6 +110,25 @@ func TestHelperKeepsRoutesOfARestartingPeer(t *testing.T) {
 	}
 }
 
+// A peer that names all families that there are: nothing of it goes.
+func TestHelperKeepsAllFamilies(t *testing.T) {
+	t.Parallel()
+	n := restartingNode(t, func(c *Config) { c.Families = wire.Families[:] })
+	o := restartOpen(60, true)
+	o.GracefulRestart.Families = nil
+	for _, f := range wire.Families {
+		o.GracefulRestart.Families = append(o.GracefulRestart.Families, wire.ForwardingState{Family: f, Preserved: true})
+	}
+	o.Families = wire.Families[:]
+	p := connect(t, n, peerAddr)
+	p.open(o)
+	p.write(announcement(tagged(rt100), macRoute(1)))
+	n.has(macRoute(1))
+	_ = p.nc.Close()
+	n.down()
+	n.has(macRoute(1))
+}
+
 // What ends a session decides whether routes are kept (RFC 4724 §4.2, RFC 8538 §4).
 func TestWhenRoutesAreKept(t *testing.T) {
 	t.Parallel()
