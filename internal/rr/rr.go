@@ -131,25 +131,30 @@ func start(ctx context.Context, bgp *server.BgpServer, cfg Config) error {
 	return nil
 }
 
-// repeatAfter is how long after the last client came all routes are sent again.
-const repeatAfter = time.Second
+// repeatAfter are the pauses after which all routes are sent again, from when the last client came on.
+var repeatAfter = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second}
 
-// repeat sends all clients all routes again when no more clients come: of two that come within
+// repeat sends all clients all routes again, some times, when no more clients come: of two that come within
 // a millisecond GoBGP 4.8.0 does not tell one which route targets the other imports.
 func repeat(ctx context.Context, bgp *server.BgpServer, came <-chan struct{}, log *slog.Logger) {
-	timer := time.NewTimer(repeatAfter)
+	timer := time.NewTimer(repeatAfter[0])
 	timer.Stop()
+	next := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-came:
-			timer.Reset(repeatAfter)
+			next = 0
 		case <-timer.C:
 			err := bgp.ResetPeer(ctx, &api.ResetPeerRequest{Address: "all", Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
 			if err != nil {
 				log.Debug("routes are not sent again", "err", err)
 			}
+			next++
+		}
+		if next < len(repeatAfter) {
+			timer.Reset(repeatAfter[next])
 		}
 	}
 }
