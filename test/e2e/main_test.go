@@ -49,6 +49,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	if code == 0 {
+		if err := finishLosses(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	files, processes := leftovers()
 	for _, f := range files {
 		fmt.Fprintln(os.Stderr, "left behind:", f)

@@ -33,8 +33,8 @@ type probe struct {
 	name     string
 	out, in  net.PacketConn // packets leave by out, and their effect is seen at in
 	to       net.Addr
-	encode   func(number uint16) []byte
-	decode   func(packet []byte) (number uint16, ok bool)
+	encode   func(number uint32) []byte
+	decode   func(packet []byte) (number uint32, ok bool)
 	stopping chan struct{}
 	wg       sync.WaitGroup
 	once     sync.Once
@@ -69,22 +69,25 @@ func startPing(t testing.TB, from *vm, to netip.Addr) *probe {
 	conn := listen(t, from.NS, network, "")
 	p := &probe{
 		name: fmt.Sprintf("ping %s -> %s", from.tap, to), out: conn, in: conn, to: &net.IPAddr{IP: to.AsSlice()},
-		encode: func(n uint16) []byte { return echo(request, id, n) },
-		decode: func(b []byte) (uint16, bool) {
-			if len(b) < 8 || b[0] != reply || binary.BigEndian.Uint16(b[4:]) != id {
+		encode: func(n uint32) []byte { return echo(request, id, n) },
+		decode: func(b []byte) (uint32, bool) {
+			if len(b) < 12 || b[0] != reply || binary.BigEndian.Uint16(b[4:]) != id {
 				return 0, false
 			}
-			return binary.BigEndian.Uint16(b[6:]), true
+			return binary.BigEndian.Uint32(b[8:]), true
 		},
 	}
 	return p.start(t)
 }
 
-// echo makes an ICMP echo message; the kernel fills in the checksum of ICMPv6.
-func echo(kind byte, id, number uint16) []byte {
-	b := []byte{kind, 0, 0, 0, 0, 0, 0, 0}
+// echo makes an ICMP echo message with a number as its data; the kernel fills in the
+// checksum of ICMPv6.
+func echo(kind byte, id uint16, number uint32) []byte {
+	b := make([]byte, 12)
+	b[0] = kind
 	binary.BigEndian.PutUint16(b[4:], id)
-	binary.BigEndian.PutUint16(b[6:], number)
+	binary.BigEndian.PutUint16(b[6:], uint16(number))
+	binary.BigEndian.PutUint32(b[8:], number)
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
@@ -94,14 +97,23 @@ func echo(kind byte, id, number uint16) []byte {
 	return b
 }
 
-// startStream begins to send UDP one way, from a machine to another.
-func startStream(t testing.TB, from, to *vm) *probe {
+// startStream begins to send UDP one way, from a machine to an address of another.
+func startStream(t testing.TB, from, to *vm, address netip.Addr) *probe {
 	t.Helper()
-	in := listen(t, to.NS, "udp4", netip.AddrPortFrom(to.v4.Addr(), 5000).String())
+	in := listen(t, to.NS, "udp", netip.AddrPortFrom(address, 5000).String())
+	network := "udp4"
+	if address.Is6() {
+		network = "udp6"
+	}
 	p := &probe{
-		name: fmt.Sprintf("stream %s -> %s", from.tap, to.tap), to: in.LocalAddr(), in: in, out: listen(t, from.NS, "udp4", ""),
-		encode: func(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) },
-		decode: func(b []byte) (uint16, bool) { return binary.BigEndian.Uint16(b), true },
+		name: fmt.Sprintf("stream %s -> %s", from.tap, address), to: in.LocalAddr(), in: in, out: listen(t, from.NS, network, ""),
+		encode: func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) },
+		decode: func(b []byte) (uint32, bool) {
+			if len(b) != 4 {
+				return 0, false
+			}
+			return binary.BigEndian.Uint32(b), true
+		},
 	}
 	return p.start(t)
 }
@@ -134,7 +146,7 @@ func (p *probe) send() {
 		p.sent, p.arrived = append(p.sent, time.Now()), append(p.arrived, false)
 		p.mu.Unlock()
 		// An error, such as a host that is not reachable, is a lost packet.
-		_, _ = p.out.WriteTo(p.encode(uint16(number)), p.to)
+		_, _ = p.out.WriteTo(p.encode(uint32(number)), p.to)
 		select {
 		case <-p.stopping:
 			return
@@ -150,9 +162,12 @@ func (p *probe) receive() {
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		number, ok := p.decode(buf[:max(n, 0)])
+		if err != nil {
+			continue
+		}
+		number, ok := p.decode(buf[:n])
 		p.mu.Lock()
-		if err == nil && ok && int(number) < len(p.arrived) {
+		if ok && int(number) < len(p.arrived) {
 			p.arrived[number] = true
 		}
 		p.mu.Unlock()

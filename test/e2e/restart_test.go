@@ -19,27 +19,6 @@ import (
 // its attachments are sent again at once.
 const restartGap = time.Second
 
-// traffic is what runs through a node while its daemon is away.
-type traffic struct {
-	// local is between two machines of the node; outward goes from it to another
-	// node, one way; round goes from the other node to it and back.
-	local, outward, round *probe
-}
-
-func startTraffic(t *testing.T, a1, a2, b1 *vm) traffic {
-	t.Helper()
-	tr := traffic{local: startPing(t, a2, a1.v4.Addr()), outward: startStream(t, a1, b1), round: startPing(t, b1, a1.v4.Addr())}
-	tr.flows(10)
-	return tr
-}
-
-func (tr traffic) flows(row int) {
-	tr.local.t.Helper()
-	for _, p := range []*probe{tr.local, tr.outward, tr.round} {
-		p.flows(row)
-	}
-}
-
 // TestDaemonRestart ends the daemon of a node under traffic and starts it
 // again. What the node forwards by itself is not touched. The way back from
 // other nodes ends with the BGP session, since there is no graceful restart
@@ -67,9 +46,9 @@ func TestDaemonRestart(t *testing.T) {
 				a2.attach(red)
 				tr.flows(40)
 			}
-			tr.local.noLoss(0)
-			tr.outward.noLoss(0)
-			if o := tr.round.stop(0); o.Longest > restartGap {
+			tr.within.noLoss()
+			tr.from.noLoss()
+			if o := tr.to.stop(); o.Longest > restartGap {
 				t.Errorf("traffic to the node stopped for %v, longer than %v", o.Longest, restartGap)
 			}
 			w.never(gone, b1)
@@ -112,9 +91,9 @@ func TestRestartWithState(t *testing.T) {
 			t.Errorf("/ping after %v is %s, was %s: agents attach all again", sig, now, number)
 		}
 	}
-	tr.local.noLoss(0)
-	tr.outward.noLoss(0)
-	tr.round.noLoss(0)
+	tr.within.noLoss()
+	tr.from.noLoss()
+	tr.to.noLoss()
 	w.never(gone, b1)
 	wb.never(gone, a1)
 	wb.never(gone, a2)
@@ -143,16 +122,16 @@ func TestForwardingWhileDaemonIsDown(t *testing.T) {
 	was := a.mustDevices()
 	a.proc.end(syscall.SIGKILL)
 	b.forwards(red, forwarding{})
-	tr.local.flows(100)
-	tr.outward.flows(100)
+	tr.within.flows(100)
+	tr.from.flows(100)
 	a.forwards(red, forwarding{}.behind(b.addr, b1))
 	a.start()
 	a1.attach(red)
 	a2.attach(red)
 	tr.flows(40)
-	tr.local.noLoss(0)
-	tr.outward.noLoss(0)
-	tr.round.stop(0)
+	tr.within.noLoss()
+	tr.from.noLoss()
+	tr.to.stop()
 	a.adopted(was)
 }
 
@@ -180,9 +159,9 @@ func TestRestartOnExistingBridge(t *testing.T) {
 	a.restart(syscall.SIGKILL)
 	attach()
 	tr.flows(40)
-	tr.local.noLoss(0)
-	tr.outward.noLoss(0)
-	if o := tr.round.stop(0); o.Longest > restartGap {
+	tr.within.noLoss()
+	tr.from.noLoss()
+	if o := tr.to.stop(); o.Longest > restartGap {
 		t.Errorf("traffic to the node stopped for %v, longer than %v", o.Longest, restartGap)
 	}
 	a.forwardsInBridge("brq0", forwarding{}.behind(b.addr, b1))
@@ -207,7 +186,7 @@ func TestSweep(t *testing.T) {
 	alone.reaches(b2)
 	was, orphan := a.mustDevices(), a.bridgeOf(alone.tap)
 
-	local, outward := startPing(t, left, kept.v4.Addr()), startStream(t, kept, b1)
+	local, outward := startPing(t, left, kept.v4.Addr()), startStream(t, kept, b1, b1.v4.Addr())
 	a.restart(syscall.SIGKILL)
 	kept.attach(red)
 	local.flows(20)
@@ -235,14 +214,6 @@ func TestSweep(t *testing.T) {
 	w.never(gone, b1)
 	a.adopted(was)
 	kept.reaches(b1)
-}
-
-// noLoss ends the probe and fails the test when a packet since one was lost.
-func (p *probe) noLoss(from int) {
-	p.t.Helper()
-	if o := p.stop(from); o.Lost > 0 {
-		p.t.Errorf("%s: %v", p.name, o)
-	}
 }
 
 // mustDevices returns the devices of red.

@@ -79,16 +79,16 @@ func TestVRFRestart(t *testing.T) {
 	tr := startTraffic(t, a1, a2, b1)
 	for range 2 {
 		a.proc.end(syscall.SIGKILL)
-		tr.local.flows(40)
-		tr.outward.flows(40)
+		tr.within.flows(40)
+		tr.from.flows(40)
 		a.start()
 		a1.join(blue)
 		a2.join(blue)
 		tr.flows(40)
 	}
-	tr.local.noLoss(0)
-	tr.outward.noLoss(0)
-	tr.round.stop(0)
+	tr.within.noLoss()
+	tr.from.noLoss()
+	tr.to.stop()
 }
 
 // TestRouteLeaking has two VRFs of one node import each other's routes.
