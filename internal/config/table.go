@@ -55,7 +55,8 @@ var commonOptions = []option{
 	}, {
 		section: sectionCommon, name: "sweep_delay", typ: typeSeconds, def: "120", max: 86400, ours: true,
 		help: "How long after start the forwarding state left by an earlier run is kept before " +
-			"what nobody re-attached is removed.",
+			"what nobody re-attached is removed. Then it waits for the End-of-RIB of all neighbours, for the longest " +
+			"`stale_time` at most.",
 		field: func(c *Config) any { return &c.Common.SweepDelay },
 	}, {
 		section: sectionCommon, name: "state_directory", ours: true,

@@ -91,7 +91,8 @@ var sharedOptions = []option{
 		setting: func(s *Settings) any { return &s.Restart.Time },
 	}, {
 		name: "stale_time", typ: typeSeconds, min: 1, max: 3600, def: "360",
-		help:    "How long stale routes of a neighbour wait for its End-of-RIB once it is back.",
+		help: "How long stale routes of a neighbour wait for its End-of-RIB once it is back, and stale forwarding state for " +
+			"it after our own restart.",
 		setting: func(s *Settings) any { return &s.Restart.StaleTime },
 	}, {
 		name: "long_lived_stale_time", typ: typeSeconds, max: 1<<24 - 1, def: "86400",

@@ -249,27 +249,48 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return c.wait("state and dataplane drivers", d.release)
 }
 
-// sweep removes what an earlier run left, once agents had the time to attach
-// everything again and BGP has converged, or at the latest after twice the delay; but not before all
-// instances of that run are there that the store has kept.
+// sweep removes what an earlier run left, once agents had the time to attach everything
+// again and the neighbours have sent their routes, for which they have the longest stale
+// time (RFC 4724 §4.1); but not before all instances of that run are there that the store
+// has kept.
 func (d *Daemon) sweep(ctx context.Context) {
-	delay := d.cfg.Common.SweepDelay
-	deadline := time.Now().Add(2 * delay)
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	if !pause(ctx, d.cfg.Common.SweepDelay) {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, staleTime(d.cfg))
+	defer cancel()
+	d.speaker.WaitConverged(limited)
+	for len(d.manager.Unrestored()) > 0 || ctx.Err() != nil {
+		if !pause(ctx, time.Second) {
 			return
-		case <-timer.C:
 		}
-		if len(d.manager.Unrestored()) == 0 && (d.speaker.Converged() || !time.Now().Before(deadline)) {
-			break
-		}
-		timer.Reset(time.Second)
 	}
 	if removed := d.reconciler.Sweep(ctx); len(removed) > 0 {
 		d.log.Info("removed forwarding state of an earlier run", "removed", strings.Join(removed, ", "))
 	}
 	d.sweepPairs()
+	d.log.Info("sweep is done: no forwarding state is left but what is wanted")
+}
+
+// pause waits, and tells whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// staleTime returns the longest stale time of all neighbours.
+func staleTime(cfg *config.Config) (longest time.Duration) {
+	for _, p := range cfg.BGP.Peers {
+		longest = max(longest, p.Settings.Restart.StaleTime)
+	}
+	for _, g := range cfg.BGP.Groups {
+		longest = max(longest, g.Settings.Restart.StaleTime)
+	}
+	return longest
 }

@@ -10,13 +10,9 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/session"
 )
 
-const (
-	// deferral is how long after a restart peers are at most not told that our routes are
-	// complete (RFC 4724 §4.1).
-	deferral = time.Minute
-	// convergedEvery is the time between two looks at whether peers have sent all their routes.
-	convergedEvery = 100 * time.Millisecond
-)
+// deferral is how long after a restart peers are at most not told that our routes are
+// complete (RFC 4724 §4.1).
+const deferral = time.Minute
 
 // speak runs the BGP speaker, once what was kept is there again. A daemon that keeps its attachments
 // comes back with them: peers that keep its routes meanwhile hear of no end, and that the routes are complete
@@ -30,28 +26,5 @@ func (d *Daemon) speak(ctx context.Context) error {
 	on, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	defer context.AfterFunc(ctx, func() { end(fmt.Errorf("%w: %w", context.Cause(ctx), session.ErrRestarting)) })()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.finishRestart(on)
-	}()
-	defer func() { <-done }()
 	return d.speaker.Run(on)
-}
-
-// finishRestart waits until the peers have sent their routes.
-func (d *Daemon) finishRestart(ctx context.Context) {
-	tick := time.NewTicker(convergedEvery)
-	defer tick.Stop()
-	for range deferral / convergedEvery {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if d.speaker.Converged() {
-			break
-		}
-	}
-	d.speaker.RestartDone()
 }

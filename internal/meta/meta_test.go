@@ -177,7 +177,7 @@ func TestImportsGoDownOnly(t *testing.T) {
 
 // testOnly tells whether a package exists for tests.
 func testOnly(pkg string) bool {
-	return pkg == "internal/nstest" || pkg == "internal/golden" || pkg == "internal/losstable" || pkg == "internal/dataplane/steertest" || pkg == "internal/ovsdb/ovstest" || pkg == "internal/meta"
+	return pkg == "internal/nstest" || pkg == "internal/golden" || pkg == "internal/losstable" || pkg == "internal/oldversion" || pkg == "internal/dataplane/steertest" || pkg == "internal/ovsdb/ovstest" || pkg == "internal/meta"
 }
 
 func TestDaemonDoesNotContainGoBGPServer(t *testing.T) {

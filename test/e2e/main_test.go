@@ -23,7 +23,8 @@ import (
 // nor is it the beginning of another one's.
 var runID = fmt.Sprintf("e2e%d-", os.Getpid())
 
-// programs is the directory of the programs under test.
+// programs is the directory of the programs under test, which are built there unless
+// BAGPIPE_TEST_PROGRAMS names one that has them.
 var programs string
 
 // program returns the path of a program under test.
@@ -36,17 +37,19 @@ func init() { runtime.LockOSThread() }
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	var err error
-	if programs, err = os.MkdirTemp("", runID); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(programs) }()
-	build := exec.Command("go", "build", "-o", programs+"/", "./cmd/bagpipe", "./cmd/bagpipe-bgp")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n%s", strings.Join(build.Args, " "), err, out)
-		return 1
+	if programs = os.Getenv("BAGPIPE_TEST_PROGRAMS"); programs == "" {
+		var err error
+		if programs, err = os.MkdirTemp("", runID); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(programs) }()
+		build := exec.Command("go", "build", "-o", programs+"/", "./cmd/bagpipe", "./cmd/bagpipe-bgp")
+		build.Dir = filepath.Join("..", "..")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n%s", strings.Join(build.Args, " "), err, out)
+			return 1
+		}
 	}
 	code := m.Run()
 	if code == 0 {

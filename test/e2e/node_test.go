@@ -31,6 +31,7 @@ type node struct {
 	label  string
 	addr   netip.Addr
 	conf   string
+	daemon string // program
 	http   *http.Client
 	api    *client.Client
 	proc   *process
@@ -41,6 +42,8 @@ type settings struct {
 	// bgp, common and ipvpn are lines of those sections.
 	bgp, common, ipvpn []string
 	peers              []netip.Addr
+	// daemon is the program to run, the one under test when empty.
+	daemon string
 }
 
 // node adds a node to the fabric and starts its daemon, as a client of the
@@ -52,7 +55,16 @@ func (f *fabric) node(label string, number int) *node {
 
 func (f *fabric) nodeWith(label string, number int, s settings) *node {
 	f.t.Helper()
-	n := &node{NS: f.host("node-"+label, number), t: f.t, fabric: f, label: label, addr: f.addr(number)}
+	return f.nodeOn(f.host("node-"+label, number), label, number, s)
+}
+
+// nodeOn is nodeWith on a host that is there.
+func (f *fabric) nodeOn(host *nstest.NS, label string, number int, s settings) *node {
+	f.t.Helper()
+	n := &node{NS: host, t: f.t, fabric: f, label: label, addr: f.addr(number), daemon: program("bagpipe-bgp")}
+	if s.daemon != "" {
+		n.daemon = s.daemon
+	}
 	n.conf = filepath.Join(f.t.TempDir(), "bgp.conf")
 	if err := os.WriteFile(n.conf, []byte(s.text(n.addr, number)), 0o644); err != nil {
 		f.t.Fatal(err)
@@ -90,7 +102,7 @@ func (s settings) text(addr netip.Addr, number int) string {
 // start starts the daemon and waits for its API.
 func (n *node) start() {
 	n.t.Helper()
-	n.proc = startProcess(n.t, n.NS, "node-"+n.label, program("bagpipe-bgp"), "--config-file", n.conf)
+	n.proc = startProcess(n.t, n.NS, "node-"+n.label, n.daemon, "--config-file", n.conf)
 	n.proc.show = n.show
 	n.proc.ready(func() error {
 		_, err := n.api.Ping(n.t.Context())

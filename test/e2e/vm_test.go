@@ -29,6 +29,7 @@ type vm struct {
 	mac    string
 	v4, v6 netip.Prefix
 	number int // of a machine in a VRF
+	port   client.LocalPort
 }
 
 // vmMAC and the functions below give the addresses of the machine of a number.
@@ -51,7 +52,8 @@ func (n *node) vmOf(label string, number, mtu int) *vm {
 	n.t.Helper()
 	v := &vm{
 		NS: newNS(n.t, "vm-"+label), node: n, tap: "tap-" + label, mac: vmMAC(number),
-		v4: netip.PrefixFrom(vmIPv4(number), 24), v6: netip.PrefixFrom(vmIPv6(number), 64),
+		port: client.LocalPort{LinuxIF: "tap-" + label},
+		v4:   netip.PrefixFrom(vmIPv4(number), 24), v6: netip.PrefixFrom(vmIPv6(number), 64),
 	}
 	ip(n.t, n.NS, fmt.Sprintf("link add %s mtu %d type veth peer name eth0 mtu %d address %s netns %s", v.tap, mtu, mtu, v.mac, v.Name),
 		fmt.Sprintf("link set %s up", v.tap))
@@ -68,7 +70,7 @@ func (v *vm) request(to network, ip string) client.AttachRequest {
 	return client.AttachRequest{
 		VPNType: client.EVPN, VPNInstanceID: to.id, VNI: to.vni,
 		ImportRT: []string{to.imports}, ExportRT: []string{to.exports},
-		MACAddress: v.mac, IPAddress: ip, LocalPort: client.LocalPort{LinuxIF: v.tap},
+		MACAddress: v.mac, IPAddress: ip, LocalPort: v.port,
 	}
 }
 

@@ -43,7 +43,7 @@ func gateway6(number int) netip.Prefix {
 // by its gateways. Machines of one number have the same addresses.
 func (n *node) routed(label string, number, mtu int) *vm {
 	n.t.Helper()
-	v := &vm{NS: newNS(n.t, "vm-"+label), node: n, tap: "tap-" + label, mac: vmMAC(number), number: number}
+	v := &vm{NS: newNS(n.t, "vm-"+label), node: n, tap: "tap-" + label, mac: vmMAC(number), number: number, port: client.LocalPort{LinuxIF: "tap-" + label}}
 	v.v4 = netip.PrefixFrom(gateway4(number).Addr().Next(), 28)
 	v.v6 = netip.PrefixFrom(gateway6(number).Addr().Next(), 64)
 	ip(n.t, n.NS, fmt.Sprintf("link add %s mtu %d type veth peer name eth0 mtu %d address %s netns %s", v.tap, mtu, mtu, v.mac, v.Name),
@@ -67,7 +67,7 @@ func (v *vm) vrfRequests(to vrf) (list []client.AttachRequest) {
 			VPNType: client.IPVPN, VPNInstanceID: to.id, VNI: to.vni, AdvertiseAs: to.advertiseAs,
 			ImportRT: []string{to.imports}, ExportRT: []string{to.exports},
 			MACAddress: v.mac, IPAddress: p.ip.String(), GatewayIP: p.gw.Addr().String(),
-			LocalPort: client.LocalPort{LinuxIF: v.tap},
+			LocalPort: v.port,
 		})
 	}
 	return list

@@ -125,9 +125,6 @@ func (w *world) restart(gracefully bool) {
 			w.plug(event{op: "attach", place: at, spot: spot, rts: [2][]wire.RT{i.imports, i.exports}, pref: a.LocalPref})
 		}
 	}
-	if gracefully {
-		w.n.speaker.RestartDone()
-	}
 }
 
 // settle waits until node and model are the same, and looks whether they stay so

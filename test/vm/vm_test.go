@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/losstable"
+	"github.com/bagpipe-vpn/bagpipe/internal/oldversion"
 )
+
+var update = flag.Bool("update", false, "write the figures into docs/reliability.md")
 
 // TestUnderUML runs the tests of a package in a guest each, one after the other: a
 // guest has one CPU.
@@ -80,6 +86,43 @@ func TestLabUnderUML(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHitlessUnderUML restarts nodes with the driver linux for IP VPNs, and writes what it cost
+// into docs/reliability.md.
+func TestHitlessUnderUML(t *testing.T) {
+	const mark = "loss: "
+	programs := buildPrograms(t)
+	g := guest{
+		dir: directory(t, "test/e2e"), modules: []string{"ipv6", "veth", "bridge", "vrf", "mpls_router", "mpls_iptunnel", "ip_gre", "vxlan"},
+		env: []string{"BAGPIPE_TEST_PROGRAMS=" + programs, "BAGPIPE_TEST_LOSSES=" + mark}, timeout: 8 * time.Minute,
+	}
+	out := mustRun(t, g, buildTest(t, g.dir), "-test.v", "-test.run", "TestKernelHitless", "-test.failfast")
+	var table losstable.Table
+	for line := range strings.Lines(out) {
+		if row, ok := strings.CutPrefix(line, mark); ok {
+			if err := table.AddLine(strings.TrimSpace(row)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	check := table.Check
+	if *update {
+		check = table.Update
+	}
+	if err := check(directory(t, "docs/reliability.md"), "Linux 6.1", true); err != nil {
+		t.Error(err)
+	}
+}
+
+// buildPrograms makes the daemon, and that of the version that an upgrade starts from.
+func buildPrograms(t testing.TB) (dir string) {
+	t.Helper()
+	dir = filepath.Dir(buildProgram(t, "bagpipe-bgp"))
+	if _, err := oldversion.Build(directory(t, "."), dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // BenchmarkUnderUML runs the benchmarks that need such a kernel, and shows what they say.

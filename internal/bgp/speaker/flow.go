@@ -52,12 +52,13 @@ type flow struct {
 	endOfRIB map[wire.Family]bool // received
 	disabled []wire.Family        // for the rest of the session (RFC 7606 §2)
 	up       time.Time
+	news     time.Time // when the last routes came, before that up
 }
 
 func newFlow(n *Neighbour, deal session.Negotiated) *flow {
 	f := &flow{
 		n: n, deal: deal, wake: make(chan struct{}, 1), interner: n.speaker.rib.NewInterner(),
-		pending: slices.Clone(deal.Families), endOfRIB: map[wire.Family]bool{}, up: time.Now(),
+		pending: slices.Clone(deal.Families), endOfRIB: map[wire.Family]bool{}, up: time.Now(), news: time.Now(),
 	}
 	f.timer = time.AfterFunc(rtcWait, f.signal)
 	f.rules = wire.Rules{FourOctetAS: deal.FourOctetAS, External: deal.External()}
@@ -133,6 +134,9 @@ func (f *flow) Update(body []byte) *wire.Error {
 	if fam, ok := u.EndOfRIB(); ok {
 		return f.receivedEndOfRIB(fam)
 	}
+	f.mu.Lock()
+	f.news = time.Now()
+	f.mu.Unlock()
 	if u.Unreach.Present {
 		if err := f.withdraw(u.Unreach, true); err != nil {
 			return err
@@ -258,9 +262,14 @@ func (f *flow) receivedEndOfRIB(fam wire.Family) *wire.Error {
 	return err
 }
 
-func (f *flow) allEndOfRIB() bool {
+// complete tells whether the peer has sent all its routes. One without graceful restart need
+// not say so: it has when it has been quiet for a while (RFC 4724 §4.1 does not wait for it).
+func (f *flow) complete() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.deal.GracefulRestart() && time.Since(f.news) >= quietTime {
+		return true
+	}
 	for _, fam := range f.deal.Families {
 		if !f.endOfRIB[fam] && !slices.Contains(f.disabled, fam) {
 			return false

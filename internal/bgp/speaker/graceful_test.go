@@ -306,7 +306,8 @@ func TestWeRestarted(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	n.announce(tagged(rt200), macRoute(10))
-	n.RestartDone()
+	p.write(wire.EndOfRIBMessage(wire.EVPN))
+	p.write(wire.EndOfRIBMessage(wire.VPNv4))
 	got := p.news("End-of-RIB l2vpn/evpn", "End-of-RIB ipv4/mpls-vpn")
 	if got[0] != "+"+macRoute(10).NLRI.String() {
 		t.Errorf("got %q: want the route before the markers", got)

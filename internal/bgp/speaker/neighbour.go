@@ -251,8 +251,8 @@ func (n *Neighbour) Disabled() []wire.Family {
 // be restarting.
 func (n *Neighbour) Stale() []StaleFamily { return n.recovery.list() }
 
-// converged tells whether the neighbour has sent an End-of-RIB for all families.
+// converged tells whether the neighbour has sent all its routes.
 func (n *Neighbour) converged() bool {
 	f := n.current()
-	return f != nil && f.allEndOfRIB()
+	return f != nil && f.complete()
 }

@@ -45,8 +45,9 @@ type Config struct {
 	// matches counts.
 	Dynamic []Group
 	// Restarting is set when the node took over forwarding state of an earlier
-	// run: until RestartDone, at most for Deferral, peers are not told that our
-	// routes are complete (RFC 4724 §4.1).
+	// run: until all neighbours have sent their routes, at most for Deferral, none
+	// is told that ours are complete (RFC 4724 §4.1). Those of the node's own
+	// instances must be in the RIB before Run.
 	Restarting bool
 	Deferral   time.Duration
 	// BFD runs the BFD sessions of the neighbours that have some; nil: none may.
@@ -122,6 +123,14 @@ type Restart struct {
 	LongLived time.Duration
 }
 
+const (
+	// convergedEvery is the time between two looks at whether neighbours have sent all their routes.
+	convergedEvery = 100 * time.Millisecond
+	// quietTime is how long a neighbour without graceful restart has sent nothing when all its
+	// routes are taken as sent.
+	quietTime = 5 * time.Second
+)
+
 // maxDynamic bounds the neighbours that exist only because they connected.
 const maxDynamic = 1000
 
@@ -140,16 +149,14 @@ type Speaker struct {
 	watchers   map[*func()]struct{}
 	wg         sync.WaitGroup
 
-	restarted   chan struct{} // closed by RestartDone
-	restartDone func()
+	restarted chan struct{} // closed when our routes are complete after a restart
 }
 
 // New returns a speaker with its configured neighbours, none connected yet.
 func New(c Config, r *rib.RIB) (*Speaker, error) {
 	s := &Speaker{Config: c, rib: r, neighbours: map[netip.Addr]*Neighbour{}, watchers: map[*func()]struct{}{}, restarted: make(chan struct{}), begun: make(chan struct{})}
-	s.restartDone = sync.OnceFunc(func() { close(s.restarted) })
 	if !c.Restarting {
-		s.restartDone()
+		close(s.restarted)
 	}
 	for _, pc := range c.Peers {
 		if _, dup := s.neighbours[pc.Addr]; dup {
@@ -168,10 +175,6 @@ func New(c Config, r *rib.RIB) (*Speaker, error) {
 // listening. The cause of ctx is what the neighbours are told; see
 // session.ErrRestarting.
 func (s *Speaker) Run(ctx context.Context) error {
-	if s.Restarting {
-		timer := time.AfterFunc(s.Deferral, s.RestartDone)
-		defer timer.Stop()
-	}
 	var lis *transport.Listener
 	if s.Listen {
 		var err error
@@ -192,6 +195,9 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	close(s.begun)
+	if s.Restarting {
+		s.wg.Go(func() { s.endRestart(ctx) })
+	}
 	<-ctx.Done()
 	s.mu.Lock()
 	s.running, s.listener = nil, nil
@@ -227,10 +233,13 @@ func (s *Speaker) forget(n *Neighbour) {
 	s.rib.RemoveSource(n.source)
 }
 
-// RestartDone says that our own routes are complete again after a restart: the
-// End-of-RIB that was held back goes out.
-func (s *Speaker) RestartDone() {
-	s.restartDone()
+// endRestart waits until our routes are complete after a restart, those among them that
+// follow from other nodes' (service chains), and has the End-of-RIB sent that was held back.
+func (s *Speaker) endRestart(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, s.Deferral)
+	defer cancel()
+	s.WaitConverged(limited)
+	close(s.restarted)
 	for _, n := range s.Neighbours() {
 		if f := n.current(); f != nil {
 			f.signal()
@@ -405,9 +414,23 @@ func (s *Speaker) Answer(ctx context.Context) error {
 	return nil
 }
 
-// Converged tells whether every configured neighbour has sent all its routes,
-// that is an End-of-RIB for each family of its session (RFC 4724 §3). Neighbours
-// that the operator keeps down do not count.
+// WaitConverged waits until every configured neighbour has sent all its routes, that is an
+// End-of-RIB for each family of its session (RFC 4724 §3) or, without graceful restart,
+// nothing for a while; or ctx ends. Neighbours that the operator keeps down do not count.
+func (s *Speaker) WaitConverged(ctx context.Context) {
+	tick := time.NewTicker(convergedEvery)
+	defer tick.Stop()
+	for !s.Converged() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Converged tells whether every configured neighbour has sent all its routes; see
+// WaitConverged.
 func (s *Speaker) Converged() bool {
 	for _, n := range s.Neighbours() {
 		if !n.Dynamic && n.Status().HeldDown == "" && !n.converged() {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+
+	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
+	"github.com/bagpipe-vpn/bagpipe/internal/ovsdb/ovstest"
+)
+
+// plane is a dataplane driver with the VPN type that it is for.
+type plane struct {
+	name string
+	vpn  string
+	// ipvpn are lines of the IP VPN section, or of what follows it.
+	ipvpn []string
+	ovs   bool
+}
+
+var (
+	linuxEVPN  = plane{name: "linux, E-VPN", vpn: client.EVPN}
+	linuxIPVPN = plane{name: "linux, IP VPN", vpn: client.IPVPN, ipvpn: []string{"dataplane_driver = linux"}}
+	ebpfPlane  = plane{name: "ebpf", vpn: client.IPVPN, ipvpn: []string{"dataplane_driver = ebpf"}}
+	ovsPlane   = plane{name: "ovs", vpn: client.IPVPN, ovs: true, ipvpn: []string{
+		"dataplane_driver = ovs", "ovs_bridge = br-mpls", "mpls_interface = *gre*", "gre_tunnel_options = packet_type=legacy_l3", "arp_responder = True",
+	}}
+)
+
+// planeNode is a node with a dataplane, and with an Open vSwitch if it needs one.
+type planeNode struct {
+	*node
+	plane
+	sw *ovstest.Switch
+}
+
+// planeNode adds a node with a dataplane to the fabric.
+func (f *fabric) planeNode(p plane, label string, number int, s settings) *planeNode {
+	f.t.Helper()
+	n := &planeNode{plane: p}
+	s.ipvpn = append(s.ipvpn, p.ipvpn...)
+	if p.ovs {
+		host := f.host("node-"+label, number)
+		n.sw = ovstest.New(f.t, host)
+		n.sw.Vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type="+ovstest.Datapath(), "--", "add-port", "br-phy", "eth0")
+		n.sw.AddBridge("br-mpls")
+		finished(host, "eth0")
+		finished(f.hub, "underlay")
+		ip(f.t, host, "address flush dev eth0", fmt.Sprintf("address add %s dev br-phy nodad", f.prefix(number)), "link set br-phy up")
+		s.ipvpn = append(s.ipvpn, "[OVS]", "ovsdb_connection = "+n.sw.DB(), "run_dir = "+n.sw.Dir)
+		n.node = f.nodeOn(host, label, number, s)
+		return n
+	}
+	n.node = f.nodeWith(label, number, s)
+	return n
+}
+
+// finished has a device finish its checksums: a switch in user space cannot take packets
+// that leave that to hardware.
+func finished(ns *nstest.NS, device string) { ns.Run("ethtool", "-K", device, "tx", "off") }
+
+// machine adds a machine, not attached yet.
+func (n *planeNode) machine(label string, number int) *vm {
+	n.t.Helper()
+	if n.vpn == client.EVPN {
+		return n.vm(label, number)
+	}
+	v := n.routed(label, number, 1400)
+	if n.ovs {
+		finished(v.NS, "eth0")
+		n.sw.Vsctl("add-port", "br-mpls", v.tap)
+		v.port.OVS = &client.OVSPort{Plugged: true, PortName: v.tap}
+	}
+	return v
+}
+
+// enter attaches a machine to the VPN of the dataplane's type.
+func (n *planeNode) enter(v *vm) {
+	n.t.Helper()
+	if n.vpn == client.EVPN {
+		v.attach(red)
+		return
+	}
+	v.join(blue)
+}
+
+// quit undoes enter.
+func (n *planeNode) quit(v *vm) {
+	n.t.Helper()
+	if n.vpn == client.EVPN {
+		v.detach(red)
+		return
+	}
+	v.leave(blue)
+}
+
+// meet has two nodes look for each other on the underlay: a switch in user space that has
+// tunnels learns by it where they lead.
+func meet(a, b *node) {
+	for _, way := range [][2]*node{{a, b}, {b, a}} {
+		eventually(a.t, startTimeout, func() error {
+			way[0].Run("ip", "neigh", "flush", "all")
+			_, err := way[0].Try("ping", "-n", "-c", "1", "-W", "1", way[1].addr.String())
+			return err
+		})
+	}
+}
