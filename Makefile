@@ -71,6 +71,13 @@ integration: build ## end-to-end tests, interoperation with others and between d
 storm: ## storm and random-event tests of the BGP engine at full size (about 3 minutes)
 	BAGPIPE_STORM=full $(GO) test -timeout 20m -count=1 ./test/storm
 
+# How long each scenario of `make soak` runs; they run at the same time.
+BAGPIPE_SOAK ?= 30m
+
+.PHONY: soak
+soak: test-packages ## nodes under churn for BAGPIPE_SOAK (30m): nothing grows
+	BAGPIPE_SOAK=$(BAGPIPE_SOAK) $(GO) test -timeout 24h -parallel 4 -count=1 -v -run Soak ./test/soak
+
 # Every fuzz target for a moment; `make fuzz` runs them longer.
 FUZZTIME ?= 10m
 
