@@ -234,6 +234,7 @@ func (m *Manager) remake(ctx context.Context, l *lastRun) error {
 	i.setTargets(l.shared.Imports, l.shared.Exports)
 	i.announceMulticast(&b)
 	m.rib.Apply(i.source, &b)
+	plugged := map[string]dataplane.Entry{} // ports, as they were given to the dataplane last
 	for _, r := range l.endpoints {
 		a := r.with(l.shared)
 		next := i.nextChain(a)
@@ -242,7 +243,13 @@ func (m *Manager) remake(ctx context.Context, l *lastRun) error {
 			m.lost(endpointRecordName(l.ID, r.key()), err)
 			continue
 		}
-		i.fwd.Release(ctx, i.plugChanges(e, next.active()))
+		todo := i.plugChanges(e, next.active())
+		if port := todo[0].Entry; plugged[port.Port].Equal(port) {
+			todo = todo[1:]
+		} else {
+			plugged[port.Port] = port
+		}
+		i.fwd.Release(ctx, todo)
 		i.commit(ctx, e, mac, nil, &next)
 	}
 	return nil
