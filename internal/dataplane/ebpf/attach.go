@@ -31,11 +31,13 @@ type hooks struct {
 	ns     *os.File
 	// inside is set when the whole process is in that namespace.
 	inside bool
+	// same are programs of an earlier run that are the same as one of ours, by that.
+	same map[*ebpf.Program]ebpf.ProgramID
 }
 
 // newHooks returns hooks for the namespace of the calling thread.
 func newHooks(nl *netlink.Handle, ns *os.File, clsact bool) (*hooks, error) {
-	h := &hooks{clsact: clsact, nl: nl, ns: ns}
+	h := &hooks{clsact: clsact, nl: nl, ns: ns, same: map[*ebpf.Program]ebpf.ProgramID{}}
 	var own, main unix.Stat_t
 	if err := unix.Fstat(int(ns.Fd()), &own); err != nil {
 		return nil, fmt.Errorf("look at own network namespace: %w", err)
@@ -155,12 +157,19 @@ func (h *hooks) attach(index int, p *ebpf.Program, name string) error {
 	}
 	o := link.RawAttachProgramOptions{Target: index, Program: p, Attach: ebpf.AttachTCXIngress}
 	if old != 0 {
+		if h.same[p] == old {
+			return nil
+		}
 		before, err := ebpf.NewProgramFromID(old)
 		if err != nil {
 			return fmt.Errorf("open program of an earlier run: %w", err)
 		}
 		defer func() { _ = before.Close() }()
-		if same, err := isSame(before, p); err != nil || same {
+		same, err := isSame(before, p)
+		if same {
+			h.same[p] = old
+		}
+		if err != nil || same {
 			return err
 		}
 		o.Anchor = link.ReplaceProgram(before)

@@ -68,16 +68,11 @@ func (d *Driver) device(name string) (netlinkx.Link, error) {
 	case l.Master != 0:
 		return l, badPort("device %s is a port of another device: want one without master, or the bridge itself", name)
 	}
-	under, err := d.underlay()
-	if err != nil {
-		return l, err
+	under, err := d.isUnderlay(&l)
+	if under {
+		err = badPort("device %s is where packets of other nodes come in: want one of an endpoint", name)
 	}
-	for _, u := range under {
-		if u.Index == l.Index {
-			return l, badPort("device %s is where packets of other nodes come in: want one of an endpoint", name)
-		}
-	}
-	return l, nil
+	return l, err
 }
 
 // setPort plugs a device into the instance, or takes it out.

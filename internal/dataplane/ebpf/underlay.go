@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/netlinkx"
 	"github.com/vishvananda/netlink"
@@ -36,6 +37,17 @@ func (d *Driver) underlay() ([]netlinkx.Link, error) {
 		out = append(out, l)
 	}
 	return out, nil
+}
+
+// isUnderlay tells whether a device is one of the underlay. It is asked for every port, and so
+// does not list the addresses of all devices.
+func (d *Driver) isUnderlay(l *netlinkx.Link) (bool, error) {
+	if len(d.cfg.Underlay) > 0 {
+		list, err := d.underlay()
+		return slices.ContainsFunc(list, func(u netlinkx.Link) bool { return u.Index == l.Index }), err
+	}
+	list, err := d.conn.Addresses(l.Index)
+	return slices.ContainsFunc(list, func(a netlinkx.Address) bool { return a.Prefix.Addr() == d.cfg.LocalAddr }), err
 }
 
 // deviceOfAddress returns the device that has the local address.
