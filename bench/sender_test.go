@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,9 @@ import (
 // runSender is the sender process: it connects to BENCH_SENDER, or waits for a
 // connection there if BENCH_SENDER_WAITS is set, brings a session up, says
 // "ready", and carries out the commands on standard input.
-// BENCH_SENDER_HOLD is the hold time in seconds, 0 without. The commands:
+// BENCH_SENDER_HOLD is the hold time in seconds, 0 without. If BENCH_SENDER_GRACEFUL is
+// set it keeps routes (RFC 4724): it connects when it has a load, again whenever the session
+// has ended, and announces the load each time. The commands:
 //
 //	load <load>              encode it; answers "made <relevant> <entries>"
 //	announce                 send it; answers "sent" when all is written
@@ -32,30 +35,19 @@ import (
 //	churn <rate> <seconds>   announce its routes again, each in a message of its
 //	                         own with another next hop; answers "sent <messages>"
 func runSender() error {
+	if os.Getenv("BENCH_SENDER_GRACEFUL") != "" {
+		return runGraceful()
+	}
 	c, err := connectSender(os.Getenv("BENCH_SENDER"), os.Getenv("BENCH_SENDER_FROM"))
 	if err != nil {
 		return err
 	}
-	hold, _ := strconv.Atoi(os.Getenv("BENCH_SENDER_HOLD"))
-	open := wire.Open{
-		AS: benchAS, HoldTime: uint16(hold), RouterID: netip.MustParseAddr("10.0.0.1"),
-		Families: []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}, FourOctetAS: true, RouteRefresh: true,
-	}
-	msg, err := open.Message()
+	r, err := handshake(c, senderOpen())
 	if err != nil {
 		return err
 	}
-	if _, err := c.Write(append(msg, wire.Keepalive()...)); err != nil {
-		return err
-	}
-	r := bufio.NewReader(c)
-	for range 2 { // OPEN, KEEPALIVE
-		if err := skipMessage(r); err != nil {
-			return err
-		}
-	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
-	if hold > 0 {
+	if hold := senderOpen().HoldTime; hold > 0 {
 		go keepAlive(c, time.Duration(hold)*time.Second/4)
 	}
 	fmt.Println("ready")
@@ -66,6 +58,106 @@ func runSender() error {
 		}
 	}
 	return nil
+}
+
+// senderFamilies are those of the sender's sessions.
+var senderFamilies = []wire.Family{wire.VPNv4, wire.VPNv6, wire.EVPN}
+
+func senderOpen() wire.Open {
+	hold, _ := strconv.Atoi(os.Getenv("BENCH_SENDER_HOLD"))
+	return wire.Open{
+		AS: benchAS, HoldTime: uint16(hold), RouterID: netip.MustParseAddr("10.0.0.1"),
+		Families: senderFamilies, FourOctetAS: true, RouteRefresh: true,
+	}
+}
+
+// handshake brings a session up and returns what is read from then on.
+func handshake(c net.Conn, open wire.Open) (*bufio.Reader, error) {
+	msg, err := open.Message()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(append(msg, wire.Keepalive()...)); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(c)
+	for range 2 { // OPEN, KEEPALIVE
+		if err := skipMessage(r); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// runGraceful is a sender that outlives its sessions.
+func runGraceful() error {
+	open := senderOpen()
+	open.GracefulRestart = &wire.GracefulRestart{Time: 120}
+	for _, f := range senderFamilies {
+		open.GracefulRestart.Families = append(open.GracefulRestart.Families, wire.ForwardingState{Family: f, Preserved: true})
+	}
+	var mu sync.Mutex
+	var s sending
+	loaded := make(chan struct{})
+	go func() {
+		<-loaded
+		for {
+			_ = s.session(open, &mu)
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	once := sync.OnceFunc(func() { close(loaded) })
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		mu.Lock()
+		err := s.command(in.Text())
+		mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("%s: %w", in.Text(), err)
+		}
+		once()
+	}
+	return nil
+}
+
+// session is one session of a graceful sender. It announces the load again when it is asked.
+func (s *sending) session(open wire.Open, mu *sync.Mutex) error {
+	c, err := connectSender(os.Getenv("BENCH_SENDER"), os.Getenv("BENCH_SENDER_FROM"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	r, err := handshake(c, open)
+	if err != nil {
+		return err
+	}
+	go keepAlive(c, time.Duration(open.HoldTime)*time.Second/4)
+	say := func(families ...wire.Family) error {
+		mu.Lock()
+		all := slices.Clone(s.made.announce)
+		mu.Unlock()
+		for _, f := range families {
+			all = append(all, wire.EndOfRIBMessage(f)...)
+		}
+		_, err := c.Write(all)
+		return err
+	}
+	if err := say(senderFamilies...); err != nil {
+		return err
+	}
+	for {
+		head := make([]byte, wire.HeaderLen)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return err
+		}
+		if _, err := r.Discard(int(binary.BigEndian.Uint16(head[16:])) - wire.HeaderLen); err != nil {
+			return err
+		}
+		if wire.MsgType(head[18]) == wire.MsgRouteRefresh {
+			if err := say(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // keepAlive sends KEEPALIVEs, between other messages, until the connection ends.
