@@ -139,11 +139,15 @@ func (p *Peer) pause(t *track, idle bool) {
 	}
 	p.starting = idle
 	longest := max(time.Duration(p.retryMax.Load()), firstRetry)
-	if p.flaps >= flapsAllowed {
+	wait, least := p.backOff, time.Duration(0)
+	switch {
+	case !idle: // a dial that fails costs the peer nothing, and does not end what flaps have earned
+		wait, least = min(wait, longest), p.backOff
+	case p.flaps >= flapsAllowed:
 		longest = max(longest, flapRetry)
 	}
-	p.retry.Reset(jitter(p.backOff))
-	p.backOff = min(2*p.backOff, longest)
+	p.retry.Reset(jitter(wait))
+	p.backOff = max(least, min(2*p.backOff, longest))
 }
 
 func (t *track) restartHold() {

@@ -175,6 +175,34 @@ func TestFlappingSessionIsDamped(t *testing.T) {
 	})
 }
 
+// A flapping peer that is away is dialled as often as any other: it is found soon when it is back.
+func TestFlappingPeerThatIsAway(t *testing.T) {
+	t.Parallel()
+	run(t, func(c *Config) { c.RetryMax = 2 * time.Second }, func(r *rig) {
+		const s = time.Second
+		flap := func() {
+			c := r.outgoing()
+			r.establish(c, remoteOpen())
+			_ = c.Close()
+		}
+		for range 5 {
+			flap()
+		}
+		r.failDials(true)
+		time.Sleep(17 * s) // a pause of up to 8 s, then dials
+		r.failDials(false)
+		flap()
+		r.outgoing()
+		dials := r.dialTimes()
+		checkGaps(t, dials[:6], s/2, s, 2*s, 4*s, 8*s)
+		away := dials[5:]
+		for n := 1; n < len(away)-1; n++ {
+			checkGaps(t, away[n-1:n+1], 2*s)
+		}
+		checkGaps(t, away[len(away)-2:], 16*s)
+	})
+}
+
 func TestPassivePeerIsNeverDialled(t *testing.T) {
 	t.Parallel()
 	run(t, passive, func(r *rig) {
