@@ -9,44 +9,6 @@ import (
 	"testing"
 )
 
-// TestReflectorRestart ends the reflector under traffic. Remote traffic stops
-// with it, since there is no graceful restart yet, and comes back with it; what
-// is local to a node goes on.
-func TestReflectorRestart(t *testing.T) {
-	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		t.Run(sig.String(), func(t *testing.T) {
-			t.Parallel()
-			f := newFabric(t)
-			a, b := f.node("a", 11), f.node("b", 12)
-			a1, a2, b1 := a.vm("a1", 11), a.vm("a2", 12), b.vm("b1", 21)
-			for _, v := range []*vm{a1, a2, b1} {
-				v.attach(red)
-			}
-			a1.reaches(a2, b1)
-			local, remote := startPing(t, a2, a1.v4.Addr()), startPing(t, b1, a1.v4.Addr())
-			local.flows(10)
-			remote.flows(10)
-			f.rr.end(sig)
-			a.forwards(red, forwarding{})
-			b.forwards(red, forwarding{})
-			if status, body := a.get("/readyz"); status != 503 {
-				t.Errorf("/readyz without any session: %d %s", status, body)
-			}
-			f.startReflector()
-			a.forwards(red, forwarding{}.behind(b.addr, b1))
-			b.forwards(red, forwarding{}.behind(a.addr, a1, a2))
-			remote.flows(40)
-			b1.reaches(a1, a2)
-			if status, body := a.get("/readyz"); status != 200 {
-				t.Errorf("/readyz with a session: %d %s", status, body)
-			}
-			local.noLoss(0)
-			remote.stop(0)
-		})
-	}
-}
-
 // TestPeersWithoutReflector joins nodes that peer with each other.
 func TestPeersWithoutReflector(t *testing.T) {
 	t.Parallel()
