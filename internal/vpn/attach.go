@@ -239,7 +239,7 @@ func (i *Instance) commit(ctx context.Context, e *endpoint, m *localMAC, old *en
 	}
 	if m.endpoints == 1 && old == nil && i.Type == dataplane.EVPN && !m.raised {
 		if seq, known := i.table.Mobility(e.MAC); known {
-			m.seq = nextSeq(seq)
+			m.seq, m.contested = nextSeq(seq), true
 		}
 	}
 	if exportsChanged {

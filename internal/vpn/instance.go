@@ -99,9 +99,11 @@ type localMAC struct {
 	// seq is the MAC mobility sequence number announced (RFC 7432 §15).
 	seq   uint32
 	since time.Time
-	// raised is set when seq was raised to win against another node's, or is that of the last run: who
-	// has the MAC since then has a higher one.
+	// raised is set when seq was raised to win against another node's, or is that of the last run, or when
+	// the other nodes' routes have gone: who has the MAC since then has a higher one.
 	raised bool
+	// contested is set when another node's route for the MAC was seen.
+	contested bool
 }
 
 func newInstance(m *Manager, a Attachment, number uint32) *Instance {

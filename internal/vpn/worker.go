@@ -24,7 +24,8 @@ const (
 	moveWindow = 10 * time.Second
 	// takeoverWindow is the same for a remote route that is one ahead of ours. That
 	// is also what the next node announces when the MAC moves on from here, and an
-	// answer would draw traffic back for a moment.
+	// answer would draw traffic back for a moment. So it must come while the route
+	// of before is still there.
 	takeoverWindow = time.Second
 )
 
@@ -56,7 +57,7 @@ func (w *worker) serve(i *Instance) {
 			continue
 		}
 		w.addChange(i, s)
-		if s.Key.Kind == rib.EntryMAC && len(s.Best) > 0 && i.outrun(s.Key.MAC(), s.Best[0].Attrs) {
+		if s.Key.Kind == rib.EntryMAC && i.outrun(s.Key.MAC(), s.Best) {
 			moved = append(moved, s.Key.MAC())
 		}
 	}
@@ -179,10 +180,21 @@ func (i *Instance) chooseEncap(a *wire.Attrs) encap.Type {
 // higher sequence number. An attach that finds the route of the node where the
 // MAC was before does so at once; but when the instance is new here, or BGP just
 // came up, that route is learned only after the attach. Once per attach, so
-// that two nodes that both hold the MAC do not race each other.
-func (i *Instance) outrun(mac ethernet.MAC, remote *wire.Attrs) bool {
-	m, seq := i.macs[mac], nextSeq(remote.MobilitySeq)
-	if m == nil || m.raised || seq <= m.seq {
+// that two nodes that both hold the MAC do not race each other; and not when the
+// routes of before have gone, since one that comes then is from the next move.
+func (i *Instance) outrun(mac ethernet.MAC, best []rib.Path) bool {
+	m := i.macs[mac]
+	switch {
+	case m == nil:
+		return false
+	case len(best) == 0:
+		m.raised = m.raised || m.contested
+		return false
+	}
+	m.contested = true
+	remote := best[0].Attrs
+	seq := nextSeq(remote.MobilitySeq)
+	if m.raised || seq <= m.seq {
 		return false
 	}
 	window := moveWindow
