@@ -18,8 +18,9 @@ import (
 // longestStay bounds the random time between two migrations.
 const longestStay = 1500 * time.Millisecond
 
-// migrationGap is the longest that traffic to a machine may stop at any time while it migrates.
-const migrationGap = time.Second
+// migrationGap is the longest that traffic to a machine may stop at any time while it migrates, also
+// on a machine that has other things to do.
+const migrationGap = 3 * time.Second
 
 // migrant is a machine in one of two places, with who sends to it.
 type migrant struct {
@@ -114,11 +115,12 @@ func TestMigration(t *testing.T) {
 			c.forwards(red, forwarding{}.behind(here.addr, onHere...).behind(there.addr, []*vm{a1, b1}[1-at]))
 			t.Logf("node c: tunnel ends of the machine's MAC changed %d times in %d migrations", len(w.of(bridged.places[0].mac)), migrations)
 			if tt.live {
-				w.never(gone, bridged.places[0])
 				wantMobility(t, bridged.places[at], c, migrations)
 				wantMobility(t, bridged.places[at], there, migrations)
-				if got := w.of(bridged.places[0].mac); len(got) != migrations {
-					t.Errorf("tunnel ends of the machine's MAC at node c changed %d times in %d migrations: %v", len(got), migrations, got)
+				// The withdrawal of the old route may come first: they are from different nodes.
+				places := slices.DeleteFunc(w.of(bridged.places[0].mac), func(end string) bool { return end == gone })
+				if got := len(slices.Compact(places)); got != migrations {
+					t.Errorf("the machine's MAC led elsewhere at node c %d times in %d migrations: %v", got, migrations, places)
 				}
 				return
 			}
