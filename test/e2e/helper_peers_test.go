@@ -12,16 +12,18 @@ import (
 )
 
 // helperKind is a route reflector that keeps the routes of a client which restarts
-// (RFC 4724).
+// (RFC 4724). It can be started again.
 type helperKind struct {
 	name string
 	// noEVPN: it does not keep E-VPN routes.
 	noEVPN bool
+	// asks: it asks its clients to keep what it has sent when it restarts itself.
+	asks bool
 	start  func(f *fabric, clients ...netip.Addr)
 }
 
 var (
-	gobgpHelper = helperKind{name: "GoBGP", start: (*fabric).startGoBGP}
+	gobgpHelper = helperKind{name: "GoBGP", asks: true, start: (*fabric).startGoBGP}
 	frrHelper   = helperKind{name: "FRR", noEVPN: true, start: (*fabric).startFRR}
 )
 
@@ -42,20 +44,26 @@ func (f *fabric) startGoBGP(clients ...netip.Addr) {
 		}
 	}
 	conf := writeFile(f.t, f.t.TempDir(), "gobgpd.toml", b.String())
-	f.rr = startProcess(f.t, f.hub, "gobgpd", "gobgpd", "-f", conf, "--api-hosts", "127.0.0.1:50051")
+	args := []string{"gobgpd", "-f", conf, "--api-hosts", "127.0.0.1:50051"}
+	if f.rr != nil {
+		args = append(args, "-r") // it is a restart
+	}
+	f.rr = startProcess(f.t, f.hub, "gobgpd", args...)
 	f.rr.ready(func() error {
 		_, err := f.hub.Try("gobgp", "neighbor")
 		return err
 	})
 }
 
-// startFRR starts FRR's bgpd in the hub. Without zebra it takes every next hop as reachable.
+// startFRR starts FRR's bgpd in the hub. Without zebra it takes every next hop as reachable. It has
+// no "bgp graceful-restart", with which FRR 8.4 holds all VPN routes back for minutes after
+// a start, but sends End-of-RIB at once: clients then drop what they have kept.
 func (f *fabric) startFRR(clients ...netip.Addr) {
 	f.t.Helper()
 	var b strings.Builder
 	id := fmt.Sprintf("192.0.2.%d", reflectorNumber)
 	fmt.Fprintf(&b, "hostname frr\nrouter bgp %d\n bgp router-id %s\n bgp cluster-id %s\n no bgp default ipv4-unicast\n", asn, id, id)
-	fmt.Fprintf(&b, " bgp graceful-restart\n neighbor nodes peer-group\n neighbor nodes remote-as %d\n neighbor nodes passive\n", asn)
+	fmt.Fprintf(&b, " neighbor nodes peer-group\n neighbor nodes remote-as %d\n neighbor nodes passive\n", asn)
 	for _, client := range clients {
 		fmt.Fprintf(&b, " neighbor %s peer-group nodes\n", client)
 	}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -16,9 +17,9 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/oldversion"
 )
 
-// frrGap is the longest that E-VPN traffic to a node may stop when it restarts behind
-// FRR, which drops its routes with the session.
-const frrGap = 3 * time.Second
+// frrGap is the longest that traffic may stop when FRR has dropped routes with a session: those
+// for E-VPN of a node that restarts, and all when it is itself restarted.
+const frrGap = 5 * time.Second
 
 // TestHitlessRestart ends the daemon of a node under traffic, in each way, and starts it
 // again, with each dataplane and each reflector: no packet of an attached machine is lost,
@@ -106,6 +107,54 @@ func hitless(t *testing.T, p plane, h helperKind) {
 	}
 	tr.flows(20)
 	fault.end(allowed)
+}
+
+// TestReflectorComesBack kills the only reflector and starts it again. No packet is lost if
+// it asks its clients to keep the routes meanwhile.
+func TestReflectorComesBack(t *testing.T) {
+	t.Parallel()
+	for _, p := range []plane{linuxEVPN, ebpfPlane} {
+		for _, h := range []helperKind{gobgpHelper, frrHelper} {
+			t.Run(p.name+" with "+h.name, func(t *testing.T) {
+				t.Parallel()
+				f := bareFabric(t, 4, 1600)
+				clients := []netip.Addr{f.addr(11), f.addr(12)}
+				h.start(f, clients...)
+				s := settings{peers: f.reflectors()}
+				a, b := f.planeNode(p, "a", 11, s), f.planeNode(p, "b", 12, s)
+				a1, a2, b1 := a.machine("a1", 1), a.machine("a2", 2), b.machine("b1", 3)
+				for n, machines := range map[*planeNode][]*vm{a: {a1, a2}, b: {b1}} {
+					for _, v := range machines {
+						n.enter(v)
+					}
+				}
+				a1.reaches(a2, b1)
+				tr := startTraffic(t, a1, a2, b1)
+				fault := tr.fault(t, "reflector killed, started again at once", p.name, h.name)
+				f.rr.end(syscall.SIGKILL)
+				h.start(f, clients...)
+				for _, n := range []*planeNode{a, b} {
+					eventually(t, startTimeout, func() error { return n.hasBack(f.addr(reflectorNumber)) })
+				}
+				tr.flows(100)
+				allowed := limits{}
+				if !h.asks {
+					allowed = limits{from: frrGap, to: frrGap}
+				}
+				fault.end(allowed)
+			})
+		}
+	}
+}
+
+// hasBack returns an error until a session is there and no route of the peer is stale.
+func (n *node) hasBack(peer netip.Addr) error {
+	s, err := n.session(peer)
+	stale, staleErr := n.stale(peer)
+	if err = errors.Join(err, staleErr); err == nil && (s.State != "Established" || len(stale) > 0) {
+		err = fmt.Errorf("%s: session with %s is %s, stale routes: %v", n.label, peer, s.State, stale)
+	}
+	return err
 }
 
 // keepsBack returns an error when the node sends to others what a machine sends to an address.

@@ -110,7 +110,7 @@ func TestBadPeers(t *testing.T) {
 	if err != nil || before.State != "Established" {
 		t.Fatalf("session with the reflector: %+v, %v", before, err)
 	}
-	number, p, w := a.number(), startPing(t, b1, a1.v4.Addr()), a.watch(red)
+	number, p, w := a.number(), startEcho(t, b1, a1.ip4(), a1), a.watch(red)
 	p.flows(10)
 
 	for _, from := range []*nstest.NS{bad, f.hub} {

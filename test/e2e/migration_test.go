@@ -55,11 +55,11 @@ func TestMigration(t *testing.T) {
 			f := newFabric(t)
 			a, b, c := f.ebpfNode("a", 11), f.ebpfNode("b", 12), f.ebpfNode("c", 13)
 			bridged := &migrant{
-				dataplane: "linux", places: [2]*vm{a.vm("moving-a", 50), b.vm("moving-b", 50)},
+				dataplane: linuxEVPN.name, places: [2]*vm{a.vm("moving-a", 50), b.vm("moving-b", 50)},
 				attach: func(v *vm) { v.attach(red) }, detach: func(v *vm) { v.detach(red) },
 			}
 			routed := &migrant{
-				dataplane: "ebpf", places: [2]*vm{a.routed("routed-a", 4, 1500), b.routed("routed-b", 4, 1500)},
+				dataplane: ebpfPlane.name, places: [2]*vm{a.routed("routed-a", 4, 1500), b.routed("routed-b", 4, 1500)},
 				attach: func(v *vm) { v.join(blue) }, detach: func(v *vm) { v.leave(blue) },
 			}
 			a1, b1, c1 := a.vm("a1", 11), b.vm("b1", 21), c.vm("c1", 31)
@@ -157,9 +157,9 @@ func (m *migrant) start(t *testing.T, third *vm, neighbours ...*vm) {
 		v.reaches(at)
 	}
 	for _, v := range neighbours {
-		m.near = append(m.near, startPing(t, v, at.ip4()), startPing(t, v, at.ip6()))
+		m.near = append(m.near, startEcho(t, v, at.ip4(), m.places[:]...), startEcho(t, v, at.ip6(), m.places[:]...))
 	}
-	m.far = probes{startPing(t, third, at.ip4()), startPing(t, third, at.ip6())}
+	m.far = probes{startEcho(t, third, at.ip4(), m.places[:]...), startEcho(t, third, at.ip6(), m.places[:]...)}
 	append(m.near, m.far...).flows(10)
 }
 

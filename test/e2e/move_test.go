@@ -39,7 +39,7 @@ func TestPortMoves(t *testing.T) {
 	neighbour.reaches(onA, third)
 
 	w := c.watch(red)
-	probes := []*probe{startPing(t, third, onA.v4.Addr()), startPing(t, third, onA.v6.Addr()), startPing(t, neighbour, onA.v4.Addr())}
+	probes := []*probe{startEcho(t, third, onA.ip4(), onA, onB), startEcho(t, third, onA.ip6(), onA, onB), startEcho(t, neighbour, onA.ip4(), onA, onB)}
 	settle := func() {
 		for i, p := range probes {
 			p.flows([]int{stay, 10, 10}[i])

@@ -168,6 +168,17 @@ func (n *node) session(peer netip.Addr) (session, error) {
 	return out.Protocol, err
 }
 
+// stale reads the families of a peer whose routes are kept while it may be restarting.
+func (n *node) stale(peer netip.Addr) (list []struct{ Family string }, err error) {
+	var out struct {
+		Restart struct {
+			Stale *[]struct{ Family string } `json:"stale"`
+		} `json:"graceful_restart"`
+	}
+	out.Restart.Stale = &list
+	return list, n.glass(&out, "bgp", "peers", peer.String())
+}
+
 // established waits for the session with a peer.
 func (n *node) established(peer netip.Addr) {
 	n.t.Helper()

@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -58,45 +58,6 @@ func listen(t testing.TB, ns *nstest.NS, network, address string) net.PacketConn
 	return conn
 }
 
-// startPing begins to ping an address from a machine.
-func startPing(t testing.TB, from *vm, to netip.Addr) *probe {
-	t.Helper()
-	id := uint16(rand.Uint32())
-	network, request, reply := "ip4:icmp", byte(8), byte(0)
-	if to.Is6() {
-		network, request, reply = "ip6:ipv6-icmp", 128, 129
-	}
-	conn := listen(t, from.NS, network, "")
-	p := &probe{
-		name: fmt.Sprintf("ping %s -> %s", from.tap, to), out: conn, in: conn, to: &net.IPAddr{IP: to.AsSlice()},
-		encode: func(n uint32) []byte { return echo(request, id, n) },
-		decode: func(b []byte) (uint32, bool) {
-			if len(b) < 12 || b[0] != reply || binary.BigEndian.Uint16(b[4:]) != id {
-				return 0, false
-			}
-			return binary.BigEndian.Uint32(b[8:]), true
-		},
-	}
-	return p.start(t)
-}
-
-// echo makes an ICMP echo message with a number as its data; the kernel fills in the
-// checksum of ICMPv6.
-func echo(kind byte, id uint16, number uint32) []byte {
-	b := make([]byte, 12)
-	b[0] = kind
-	binary.BigEndian.PutUint16(b[4:], id)
-	binary.BigEndian.PutUint16(b[6:], uint16(number))
-	binary.BigEndian.PutUint32(b[8:], number)
-	var sum uint32
-	for i := 0; i < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(b[2:], ^uint16(sum+sum>>16))
-	return b
-}
-
 // startStream begins to send UDP one way, from a machine to an address of another.
 func startStream(t testing.TB, from, to *vm, address netip.Addr) *probe {
 	t.Helper()
@@ -108,28 +69,46 @@ func startStream(t testing.TB, from, to *vm, address netip.Addr) *probe {
 	return p.start(t)
 }
 
-// startEcho begins to send UDP from a machine to an address of another, which sends it back.
-// The kernel's own answer, startPing's, is not for what must not be lost: its socket for
-// ICMP is one for all namespaces, and drops when answers elsewhere wait for a neighbour.
-func startEcho(t testing.TB, from, to *vm, address netip.Addr) *probe {
+// startEcho begins to send UDP from a machine to an address of others, which send it back.
+// Ping is not for what must not be lost: the kernel answers with a socket that is one for all
+// namespaces, and is silent when answers elsewhere wait for a neighbour.
+func startEcho(t testing.TB, from *vm, address netip.Addr, at ...*vm) *probe {
 	t.Helper()
-	server := listen(t, to.NS, udp(address), netip.AddrPortFrom(address, 0).String())
+	for _, v := range at {
+		v.echoes(address)
+	}
+	conn := listen(t, from.NS, udp(address), "")
+	p := &probe{
+		name: fmt.Sprintf("echo %s -> %s", from.tap, address), in: conn, out: conn, to: net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, echoPort)),
+		encode: number, decode: numbered,
+	}
+	return p.start(t)
+}
+
+const echoPort = 7
+
+// echoes has the machine send back what comes to the echo port of one of its addresses.
+func (v *vm) echoes(address netip.Addr) {
+	t := v.node.t
+	t.Helper()
+	if slices.Contains(v.echoing, address) {
+		return
+	}
+	v.echoing = append(v.echoing, address)
+	conn := listen(t, v.NS, udp(address), netip.AddrPortFrom(address, echoPort).String())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for buf := make([]byte, 64); ; {
-			n, peer, err := server.ReadFrom(buf)
+			n, peer, err := conn.ReadFrom(buf)
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			if err == nil {
-				_, _ = server.WriteTo(buf[:n], peer)
+				_, _ = conn.WriteTo(buf[:n], peer)
 			}
 		}
 	})
-	t.Cleanup(func() { _ = server.Close(); wg.Wait() })
-	client := listen(t, from.NS, udp(address), "")
-	p := &probe{name: fmt.Sprintf("echo %s -> %s", from.tap, address), to: server.LocalAddr(), in: client, out: client, encode: number, decode: numbered}
-	return p.start(t)
+	t.Cleanup(func() { _ = conn.Close(); wg.Wait() })
 }
 
 // udp returns the network of UDP over the version of an address.

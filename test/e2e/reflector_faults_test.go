@@ -87,7 +87,7 @@ func newCouple(t *testing.T, reflectors int) *couple {
 		c.vrf[n].join(blue)
 	}
 	c.joined()
-	c.traffic = map[string]traffic{"linux": c.start(c.evpn), "ebpf": c.start(c.vrf)}
+	c.traffic = map[string]traffic{linuxEVPN.name: c.start(c.evpn), ebpfPlane.name: c.start(c.vrf)}
 	return c
 }
 
@@ -167,7 +167,7 @@ func (p *probe) stopped(row int) {
 // passes lets some seconds pass, by the packets that must arrive within the node meanwhile.
 func (c *couple) passes(seconds int) {
 	c.t.Helper()
-	c.traffic["linux"].within[0].flows(seconds * second)
+	c.traffic[linuxEVPN.name].within[0].flows(seconds * second)
 }
 
 // fault makes a row for each dataplane of what is done. Afterwards all traffic must flow

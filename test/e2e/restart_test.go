@@ -185,7 +185,7 @@ func TestSweep(t *testing.T) {
 	alone.reaches(b2)
 	was, orphan := a.mustDevices(), a.bridgeOf(alone.tap)
 
-	local, outward := startPing(t, left, kept.v4.Addr()), startStream(t, kept, b1, b1.v4.Addr())
+	local, outward := startEcho(t, left, kept.ip4(), kept), startStream(t, kept, b1, b1.ip4())
 	a.restart(syscall.SIGKILL)
 	kept.attach(red)
 	local.flows(20)
@@ -193,7 +193,7 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%s is in bridge %q before the sweep, was in %q", alone.tap, got, orphan)
 	}
 	w := a.watch(red)
-	round := startPing(t, b1, kept.v4.Addr())
+	round := startEcho(t, b1, kept.ip4(), kept)
 	round.flows(20)
 	settled := round.count()
 

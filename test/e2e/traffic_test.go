@@ -85,9 +85,9 @@ func startTraffic(t testing.TB, a1, a2, b1 *vm) traffic {
 	t.Helper()
 	var tr traffic
 	for _, address := range []func(*vm) netip.Addr{(*vm).ip4, (*vm).ip6} {
-		tr.within = append(tr.within, startEcho(t, a2, a1, address(a1)))
+		tr.within = append(tr.within, startEcho(t, a2, address(a1), a1))
 		tr.from = append(tr.from, startStream(t, a1, b1, address(b1)))
-		tr.to = append(tr.to, startEcho(t, b1, a1, address(a1)))
+		tr.to = append(tr.to, startEcho(t, b1, address(a1), a1))
 	}
 	tr.flows(10)
 	return tr

@@ -24,12 +24,13 @@ var red = network{id: "red", vni: 100, imports: "64512:100", exports: "64512:100
 // vm is a namespace that stands for a virtual machine, with a cable to a node.
 type vm struct {
 	*nstest.NS
-	node   *node
-	tap    string // the cable's end on the node
-	mac    string
-	v4, v6 netip.Prefix
-	number int // of a machine in a VRF
-	port   client.LocalPort
+	node    *node
+	tap     string // the cable's end on the node
+	mac     string
+	v4, v6  netip.Prefix
+	number  int // of a machine in a VRF
+	port    client.LocalPort
+	echoing []netip.Addr
 }
 
 // vmMAC and the functions below give the addresses of the machine of a number.
