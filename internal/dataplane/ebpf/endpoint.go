@@ -85,7 +85,7 @@ func (h *handle) endpointOf(e *dataplane.Entry, del bool) (k endpointKey, v endp
 	case e.Label < minLabel || e.Label > maxLabel:
 		return k, v, fmt.Errorf("label %d is not valid: want %d to %d", e.Label, minLabel, maxLabel)
 	case !isPlain(e.IP) && (e.Prefix.Bits() != 0 || e.Prefix.Addr() != e.IP): // all that there is may be behind an endpoint
-		return k, v, fmt.Errorf("IP address %q is not valid: want one of an endpoint", e.IP)
+		return k, v, badMember("ip_address", "%q is not valid: want one of an endpoint", e.IP)
 	}
 	k = endpointKey{VRF: h.vrf, Label: e.Label, Addr: e.IP.As16()}
 	if del {
@@ -100,7 +100,7 @@ func (h *handle) endpointOf(e *dataplane.Entry, del bool) (k endpointKey, v endp
 	case !isPlainPrefix(e.Prefix) || e.Prefix.Addr().Is4() != e.IP.Is4():
 		return k, v, fmt.Errorf("prefix %q is not valid: want one of the IP version of %s, without host bits", e.Prefix, e.IP)
 	case e.Gateway.IsValid() && (!isPlain(e.Gateway) || e.Gateway.Is4() != e.IP.Is4()):
-		return k, v, fmt.Errorf("gateway %q is not valid: want one of the IP version of %s", e.Gateway, e.IP)
+		return k, v, badMember("gateway_ip", "%q is not valid: want one of the IP version of %s", e.Gateway, e.IP)
 	}
 	v = endpointValue{Port: name16(e.Port), MAC: e.MAC, Direction: direction}
 	v.Prefix, v.PrefixBits = prefix16(e.Prefix)

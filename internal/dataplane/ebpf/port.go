@@ -30,8 +30,11 @@ func (p *plug) value(index int) plugValue {
 	return v
 }
 
-func badPort(format string, args ...any) error {
-	return &dataplane.InputError{Field: "local_port", Text: fmt.Sprintf(format, args...)}
+func badPort(format string, args ...any) error { return badMember("local_port", format, args...) }
+
+// badMember refuses a member of the REST request.
+func badMember(field, format string, args ...any) error {
+	return &dataplane.InputError{Field: field, Text: fmt.Sprintf(format, args...)}
 }
 
 func noDevice(name string) error {

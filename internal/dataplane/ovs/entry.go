@@ -56,7 +56,7 @@ func checkEnd(e *dataplane.Entry) error {
 	case !e.Prefix.IsValid() || e.Prefix.Addr().Is4() != e.IP.Is4() || e.Prefix.Masked() != e.Prefix:
 		return fmt.Errorf("prefix %q is not valid: want one of the IP version of %s, without host bits", e.Prefix, e.IP)
 	case e.Gateway.IsValid() && (e.Gateway.Is4() != e.IP.Is4() || e.Gateway.Zone() != ""):
-		return fmt.Errorf("gateway %q is not valid: want an address of the IP version of %s", e.Gateway, e.IP)
+		return &dataplane.InputError{Field: "gateway_ip", Text: fmt.Sprintf("%q is not valid: want an address of the IP version of %s", e.Gateway, e.IP)}
 	case e.MAC.IsZero() || e.MAC.IsMulticast():
 		return fmt.Errorf("MAC address %s is not valid: want that of one host", e.MAC)
 	}
