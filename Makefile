@@ -78,6 +78,10 @@ BAGPIPE_SOAK ?= 30m
 soak: test-packages ## nodes under churn for BAGPIPE_SOAK (30m): nothing grows
 	BAGPIPE_SOAK=$(BAGPIPE_SOAK) $(GO) test -timeout 24h -parallel 4 -count=1 -v -run Soak ./test/soak
 
+.PHONY: crowd
+crowd: ## 500 clients of the API with 10,000 endpoints, the daemon killed again and again
+	BAGPIPE_CROWD=full $(GO) test -timeout 45m -count=1 -v -run '^TestCrowd$$' ./test/e2e
+
 # Every fuzz target for a moment; `make fuzz` runs them longer.
 FUZZTIME ?= 10m
 

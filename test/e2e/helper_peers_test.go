@@ -18,8 +18,8 @@ type helperKind struct {
 	// noEVPN: it does not keep E-VPN routes.
 	noEVPN bool
 	// asks: it asks its clients to keep what it has sent when it restarts itself.
-	asks bool
-	start  func(f *fabric, clients ...netip.Addr)
+	asks  bool
+	start func(f *fabric, clients ...netip.Addr)
 }
 
 var (
