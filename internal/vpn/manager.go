@@ -211,7 +211,9 @@ func (m *Manager) check(a Attachment) error {
 		return refuse("ip_address", "Missing parameter: 'ip_address'")
 	case a.Type == dataplane.EVPN && a.AdvertiseSubnet && a.IP.IsValid() && !a.IP.IsSingleIP():
 		return refuse("advertise_subnet", "an EVPN endpoint is a single address: %s is a subnet", a.IP)
-	case a.MAC.IsMulticast() || a.MAC.IsZero():
+	case a.IP.IsValid() && !isHost(a.IP.Addr()) && !(a.AdvertiseSubnet && !a.IP.IsSingleIP() && a.IP.Addr().IsUnspecified()):
+		return refuse("ip_address", "%s is not that of an endpoint: want a unicast address", a.IP)
+	case !isHostMAC(a.MAC):
 		return refuse("mac_address", "MAC address %s is not that of an endpoint: want a unicast address", a.MAC)
 	case len(a.Imports) > MaxRouteTargets:
 		return refuse("import_rt", "%d route targets: want at most %d", len(a.Imports), MaxRouteTargets)

@@ -5,6 +5,7 @@ package vpn
 import (
 	"context"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -56,6 +57,9 @@ func (w *worker) serve(i *Instance) {
 			w.steer(i, s)
 			continue
 		}
+		if !ofHost(s.Key) {
+			continue
+		}
 		w.addChange(i, s)
 		if s.Key.Kind == rib.EntryMAC && i.outrun(s.Key.MAC(), s.Best) {
 			moved = append(moved, s.Key.MAC())
@@ -91,6 +95,24 @@ func (w *worker) readvertise(i *Instance) (more bool) {
 	return more
 }
 
+// ofHost tells whether a host can have the address of an entry: a peer may announce any,
+// and what no dataplane can have is no fault of this node.
+func ofHost(k rib.EntryKey) bool {
+	switch k.Kind {
+	case rib.EntryMAC:
+		return isHostMAC(k.MAC())
+	case rib.EntryIP:
+		return isHost(k.IP())
+	}
+	return true
+}
+
+// isHostMAC tells whether a MAC can be that of a host.
+func isHostMAC(m ethernet.MAC) bool { return !m.IsMulticast() && !m.IsZero() }
+
+// isHost tells whether an address can be that of a host.
+func isHost(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() }
+
 // addChange adds what a selection means for the dataplane. A local endpoint
 // always beats a remote route.
 func (w *worker) addChange(i *Instance, s *rib.Selection) {
@@ -118,6 +140,7 @@ func (w *worker) addChange(i *Instance, s *rib.Selection) {
 	case c.Delete:
 	case e.Kind == dataplane.Neighbour:
 		e.MAC = s.Best[0].NLRI.MAC
+		c.Delete = !isHostMAC(e.MAC)
 	default:
 		e.NextHops = w.hopsOf(i, s.Best)
 		c.Delete = len(e.NextHops) == 0

@@ -197,14 +197,9 @@ func (p *plugs) readDevices(h *netlink.Handle, ports []string) error {
 	}
 	fdb, err := h.NeighList(0, unix.AF_BRIDGE)
 	for _, e := range fdb {
-		if e.Flags&unix.NTF_EXT_LEARNED == 0 {
-			continue
+		if name := names[e.LinkIndex]; name != "" && e.Flags&unix.NTF_EXT_LEARNED != 0 {
+			p.FDB[name] = append(p.FDB[name], e.HardwareAddr.String())
 		}
-		name := names[e.LinkIndex]
-		if name == "" {
-			name = fmt.Sprintf("device %d %s", e.LinkIndex, aliases[e.LinkIndex])
-		}
-		p.FDB[name] = append(p.FDB[name], e.HardwareAddr.String())
 	}
 	return err
 }

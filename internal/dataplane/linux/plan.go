@@ -30,8 +30,17 @@ type planner struct {
 }
 
 // plan appends the messages for a change to dst. port is the index of the
-// entry's device, for LocalMAC.
+// entry's device, for LocalMAC. What cannot be installed is not there, so that
+// deleting it takes no message.
 func (p *planner) plan(dst []netlinkx.Message, c dataplane.Change, port int) ([]netlinkx.Message, error) {
+	out, err := p.messages(dst, &c, port)
+	if c.Delete && err != nil {
+		return dst, nil
+	}
+	return out, err
+}
+
+func (p *planner) messages(dst []netlinkx.Message, c *dataplane.Change, port int) ([]netlinkx.Message, error) {
 	e := &c.Entry
 	switch e.Kind {
 	case dataplane.LocalMAC:
