@@ -93,6 +93,10 @@ fuzz-short:
 fuzz: ## every fuzz target for FUZZTIME (10m)
 	@packaging/fuzz $(FUZZTIME)
 
+.PHONY: fuzz-api
+fuzz-api: ## requests made from a grammar against a running daemon for FUZZTIME (10m)
+	BAGPIPE_FUZZ_API=$(FUZZTIME) $(GO) test -timeout 1h -count=1 -v -run '^TestAPIFuzz$$' ./test/e2e
+
 .PHONY: bench
 bench: test-packages ## run the benchmarks (docs/benchmarks.md)
 	@packaging/need $(BENCH_PACKAGES)

@@ -12,6 +12,10 @@
 // the underlay. What a node forwards is always read from its kernel, never from
 // what the daemon says of it.
 //
+// A crowd is many clients of one daemon's API, a fuzzer one that sends it nonsense.
+// Both keep a ledger of what they were told, with which the looking glass and the
+// kernel must agree; make crowd and make fuzz-api run them at full size.
+//
 // Everything that a test makes carries the run's name (runID). TestMain fails
 // the run when a namespace, process or file of that name is left at its end.
 //
