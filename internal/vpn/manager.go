@@ -306,10 +306,11 @@ func (m *Manager) takeVNI(i *Instance, asked uint32) error {
 		if _, used := m.vnis[asked]; used {
 			return refuse("vni", "A VPN instance using vni %d already exists.", asked)
 		}
-		if i.AdvertiseAs.evpn() && !m.labels.Reserve(asked, i.Name) {
+		own := i.AdvertiseAs.evpn() || i.Type == dataplane.EVPN && m.labelsInVXLAN()
+		if own && !m.labels.Reserve(asked, i.Name) {
 			return refuse("vni", "%d is a label of this node (%s): want another one, or none to have one allocated", asked, m.labels.InUse()[asked])
 		}
-		i.VNI, i.ownVNI = asked, i.AdvertiseAs.evpn()
+		i.VNI, i.ownVNI = asked, own
 		m.vnis[asked] = struct{}{}
 		return nil
 	}
@@ -331,6 +332,13 @@ func (m *Manager) takeVNI(i *Instance, asked uint32) error {
 		}
 		passed = append(passed, n)
 	}
+}
+
+// labelsInVXLAN tells whether packets with the labels of VRFs may come in VXLAN, where
+// only the number tells them from those of an E-VPN.
+func (m *Manager) labelsInVXLAN() bool {
+	d := m.reconciler.Driver(dataplane.IPVPN)
+	return d != nil && slices.Contains(d.Capabilities().Encaps, encap.VXLAN)
 }
 
 // freeVNI undoes takeVNI. It runs with m.mu held.

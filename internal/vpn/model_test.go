@@ -58,7 +58,7 @@ func (m model) refusal(a vpn.Attachment, labels map[uint32]string) string {
 				return "vni"
 			}
 		}
-		if i := (&modelInstance{as: a.AdvertiseAs}); i.type5() && a.VNI != 0 && labels[a.VNI] != "" {
+		if i := (&modelInstance{typ: a.Type, as: a.AdvertiseAs}); i.inVXLAN() && a.VNI != 0 && labels[a.VNI] != "" {
 			return "vni"
 		}
 		return ""
@@ -126,6 +126,10 @@ func sorted(list []wire.RT) []wire.RT {
 	return slices.Compact(out)
 }
 
+// inVXLAN tells whether packets come with the VNI of the instance, as they do with labels:
+// the model's driver for VRFs has VXLAN.
+func (i *modelInstance) inVXLAN() bool { return i.typ == dataplane.EVPN || i.type5() }
+
 // ownRD tells whether an endpoint has a route distinguisher of its own.
 func ownRD(a vpn.Attachment) bool {
 	return a.Type == dataplane.EVPN && !a.IP.IsValid() || a.Type == dataplane.IPVPN && a.AdvertiseSubnet && !a.IP.IsSingleIP()
@@ -135,7 +139,7 @@ func ownRD(a vpn.Attachment) bool {
 func (m model) identifiers() (labels, rds int) {
 	for _, i := range m {
 		rds++
-		if !i.given || i.type5() {
+		if !i.given || i.inVXLAN() {
 			labels++
 		}
 		macs := map[ethernet.MAC]bool{}

@@ -250,7 +250,7 @@ func (s crowdSize) endpoint(number int) client.AttachRequest {
 	instance, port := pair%s.instances, pair/s.instances%s.ports
 	id := binary.BigEndian.AppendUint32(nil, uint32(pair+1)) // 0 is no host
 	r := client.AttachRequest{
-		VPNType: client.EVPN, VPNInstanceID: fmt.Sprintf("crowd%d", instance), VNI: uint32(1000 + instance),
+		VPNType: client.EVPN, VPNInstanceID: fmt.Sprintf("crowd%d", instance), VNI: uint32(1<<20 + instance), // no label is that large
 		MACAddress: fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", id[0], id[1], id[2], id[3]),
 		LocalPort:  client.LocalPort{LinuxIF: fmt.Sprintf("port%d", instance*s.ports+port)},
 		ExportRT:   []string{crowdEVPN},
