@@ -33,12 +33,12 @@ import (
 )
 
 // TestAPIFuzz sends requests to a running daemon that a grammar makes and mutations
-// spoil, for BAGPIPE_FUZZ_API (2s). Each is answered as docs/rest-api.md says, what is
+// spoil, ciRequests of them, or for the time BAGPIPE_FUZZ_API. Each is answered as docs/rest-api.md says, what is
 // refused changes nothing, and at the end looking glass, kernel and ledger agree, the
 // daemon is no larger than it was, and all can be taken away. BAGPIPE_FUZZ_SEED
 // repeats a run.
 func TestAPIFuzz(t *testing.T) {
-	length, seed := 2*time.Second, uint64(1)
+	length, seed := time.Duration(0), uint64(1)
 	if text := os.Getenv("BAGPIPE_FUZZ_API"); text != "" {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil {
@@ -72,9 +72,9 @@ func TestAPIFuzz(t *testing.T) {
 	z.http = &http.Client{Timeout: time.Minute, Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 	start := a.proc.size(t)
-	z.run(length / 3)
+	z.run(ciRequests/3, length/3)
 	first := a.proc.size(t)
-	z.run(length - length/3)
+	z.run(ciRequests, length-length/3)
 	last := a.proc.size(t)
 	t.Logf("%d requests: %v; %d endpoints stay; the daemon at the start %v, after a third %v, at the end %v", z.requests, z.counts, len(z.ledger), start, first, last)
 	if last.rss > first.rss*3/2+(32<<20) {
@@ -146,13 +146,18 @@ type fuzzer struct {
 	recent   []string       // requests since the ledger was compared last
 }
 
-// compareEvery is the number of requests after which the looking glass is compared.
-const compareEvery = 25
+const (
+	// ciRequests is the number of requests when no time is given.
+	ciRequests = 1500
+	// compareEvery is the number of requests after which the looking glass is compared.
+	compareEvery = 25
+)
 
-// run sends requests for a time.
-func (z *fuzzer) run(length time.Duration) {
+// run sends requests until there are a number of them, or for a time if one is given.
+func (z *fuzzer) run(number int, length time.Duration) {
 	z.node.t.Helper()
-	for end := time.Now().Add(length); time.Now().Before(end) && !z.node.t.Failed(); z.requests++ {
+	end := time.Now().Add(length)
+	for ; (length == 0 && z.requests < number || time.Now().Before(end)) && !z.node.t.Failed(); z.requests++ {
 		switch n := z.IntN(100); {
 		case n < 10:
 			z.probe()
@@ -196,7 +201,28 @@ func (z *fuzzer) compare() {
 	if diff := gocmp.Diff(z.places(), sortPlaces(shown), cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("endpoints (-ledger +looking glass):\n%s\nafter\n%s", diff, strings.Join(z.recent, "\n"))
 	}
+	z.wantNoEmpty()
 	z.recent = z.recent[:0]
+}
+
+// wantNoEmpty checks that no instance is there without an endpoint, but for those that
+// FlowSpec routes redirect to and that a VRF is plugged into.
+func (z *fuzzer) wantNoEmpty() {
+	t := z.node.t
+	t.Helper()
+	has := map[string]bool{}
+	for p := range z.ledger {
+		if has[p.Instance] = true; p.Port == "" {
+			return
+		}
+	}
+	var instances []struct{ ID string }
+	z.node.mustGlass(&instances, "vpns", "instances")
+	for _, i := range instances {
+		if !has[i.ID] && !strings.HasPrefix(i.ID, "redirect-to-") {
+			t.Fatalf("instance %q is there without an endpoint, after\n%s", i.ID, strings.Join(z.recent, "\n"))
+		}
+	}
 }
 
 func (z *fuzzer) places() (list []place) {
@@ -498,8 +524,9 @@ func (z *fuzzer) raw() {
 	code, _, _ := strings.Cut(status, " ")
 	z.counts["raw "+code]++
 	z.recent = append(z.recent, fmt.Sprintf("raw %.200q: %s", text, line))
-	// 501 and 505 are of the protocol, net/http's own.
-	if strings.HasPrefix(code, "5") && code != "501" && code != "505" {
+	// 501 and 505 are of the protocol, net/http's own; 503 is for a client that is taken for
+	// gone, since it has closed its side.
+	if strings.HasPrefix(code, "5") && code != "501" && code != "503" && code != "505" {
 		t.Errorf("%.500q: %.500q", text, reply)
 	}
 }
