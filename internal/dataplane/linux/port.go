@@ -115,7 +115,7 @@ func cannotBePort(name string, err error) error {
 // earlier run made, for this instance or one that is not open.
 func (h *handle) mayTake(l netlinkx.Link) error {
 	if l.Master == 0 {
-		return nil
+		return h.notUnderlay(l)
 	}
 	master, ok, err := h.d.conn.LinkByIndex(l.Master)
 	if err != nil || !ok {
@@ -129,6 +129,16 @@ func (h *handle) mayTake(l netlinkx.Link) error {
 		return badPort("device %s belongs to instance %q (bridge %s): detach it there first", l.Name, id, master.Name)
 	}
 	return nil
+}
+
+// notUnderlay refuses the device with the address of our tunnels: in a bridge it would take
+// the node off the network.
+func (h *handle) notUnderlay(l netlinkx.Link) error {
+	index, err := h.d.addressDevice(h.d.localFamily())
+	if err == nil && index == l.Index {
+		err = badPort("device %s is where packets of other nodes come in: want one of an endpoint", l.Name)
+	}
+	return err
 }
 
 func (h *handle) releasePort(name string) error {

@@ -48,10 +48,7 @@ func (d *Driver) tunnelMTU() (int, error) {
 // is a loopback or dummy, as on hosts that announce it by a routing protocol,
 // the least of the devices that default routes lead to. 0 means unknown.
 func (d *Driver) underlayMTU() (int, error) {
-	family := netlink.FAMILY_V4
-	if d.cfg.LocalAddr.Is6() {
-		family = netlink.FAMILY_V6
-	}
+	family := d.localFamily()
 	index, err := d.addressDevice(family)
 	if index == 0 || err != nil {
 		return 0, err
@@ -66,6 +63,15 @@ func (d *Driver) underlayMTU() (int, error) {
 	return d.defaultRouteMTU(family)
 }
 
+// localFamily is the family of the local address.
+func (d *Driver) localFamily() int {
+	if d.cfg.LocalAddr.Is6() {
+		return netlink.FAMILY_V6
+	}
+	return netlink.FAMILY_V4
+}
+
+// addressDevice returns the index of the device that has the local address, 0 for none.
 func (d *Driver) addressDevice(family int) (int, error) {
 	list, err := d.addrs.AddrList(nil, family)
 	if err != nil {
