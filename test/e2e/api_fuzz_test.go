@@ -291,6 +291,9 @@ func (z *fuzzer) probe() {
 		}
 	case http.StatusBadRequest:
 		tooDeep := !json.Valid([]byte(body)) || len(body) > 1<<20
+		if name == "vpn_instance_id" && strings.Contains(text, "exists with type") { // one that is another's
+			return
+		}
 		if d := describe(t, code, text); !strings.Contains(d, name) && !(name == "vpn_type" && strings.Contains(d, "instance_type")) && !tooDeep {
 			t.Errorf("%s: %.500q is refused by another name: %s", name, value, d)
 		}
