@@ -97,7 +97,7 @@ func serve(cfg *config.Config, log *slog.Logger, book *logbook.Book, service dae
 		go func() { // does not wait for the log, which may be what hangs
 			select {
 			case <-signals:
-			case <-time.After(daemon.StopLimit + 5*time.Second):
+			case <-time.After(daemon.StopLimit + daemon.CleanupLimit + 5*time.Second):
 			}
 			os.Exit(1)
 		}()

@@ -56,6 +56,8 @@ type Common struct {
 	SweepDelay time.Duration
 	// StateDirectory is where attachments are kept over a restart; empty for nowhere.
 	StateDirectory string
+	// CleanupOnStop is set when a stop removes the forwarding state.
+	CleanupOnStop bool
 }
 
 // API is where the REST API listens, and to whom. Paths are absolute; "" is none.

@@ -8,15 +8,15 @@ import (
 )
 
 // Reload returns the configuration in effect once a running daemon of c has read
-// next, the same files later: c with the level of the log and all that concerns
-// neighbours from next. Pending says, for each other option that differs, that it
+// next, the same files later: c with the level of the log, cleanup_on_stop and all that
+// concerns neighbours from next. Pending says, for each other option that differs, that it
 // needs a restart.
 //
 // Neighbours stay as they are, too, where an option differs that they are made of
 // and that needs a restart: next has settings for another node then.
 func (c *Config) Reload(next *Config) (effective *Config, pending []string) {
 	e := *c
-	e.Log.Debug = next.Log.Debug
+	e.Log.Debug, e.Common.CleanupOnStop = next.Log.Debug, next.Common.CleanupOnStop
 	basis := c.changedBasis(next)
 	if basis == nil {
 		e.BGP.Peers, e.BGP.Groups, e.BGP.Port, e.BGP.Settings = next.BGP.Peers, next.BGP.Groups, next.BGP.Port, next.BGP.Settings

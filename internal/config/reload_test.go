@@ -37,6 +37,7 @@ func TestReload(t *testing.T) {
 	}{
 		{"nothing", before, false, []string{"192.0.2.101"}, 90, nil},
 		{"log level", before + "[DEFAULT]\ndebug = true\n", true, []string{"192.0.2.101"}, 90, nil},
+		{"cleanup at the end", before + "[COMMON]\ncleanup_on_stop = true\n", false, []string{"192.0.2.101"}, 90, nil},
 		{"another peer", before + "[PEER 192.0.2.102]\n", false, []string{"192.0.2.101", "192.0.2.102"}, 90, nil},
 		{"settings of all", before + "hold_time = 30\n", false, []string{"192.0.2.101"}, 30, nil},
 		{"port of peers", before + "bgp_port = 1179\n[PEER 192.0.2.101]\nhold_time = 30\n", false, []string{"192.0.2.101"}, 30, []string{

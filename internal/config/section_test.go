@@ -28,7 +28,7 @@ func TestSections(t *testing.T) {
 	as, port, up := Setting{"peer_as", int64(64512)}, Setting{"port", int64(179)}, Setting{"shutdown", false}
 	active, passive := Setting{"passive", false}, Setting{"passive", true}
 	want := []Section{
-		{"COMMON", []Setting{{"root_helper", "sudo"}, {"root_helper_daemon", nil}, {"sweep_delay", int64(120)}, {"state_directory", ""}}},
+		{"COMMON", []Setting{{"root_helper", "sudo"}, {"root_helper_daemon", nil}, {"sweep_delay", int64(120)}, {"state_directory", ""}, {"cleanup_on_stop", false}}},
 		{"API", []Setting{
 			{"host", "127.0.0.1"}, {"port", int64(8082)}, {"unix_socket", ""}, {"tls_certificate", ""}, {"tls_key", ""},
 			{"tls_client_ca", ""}, {"token_file", ""},

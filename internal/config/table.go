@@ -63,6 +63,11 @@ var commonOptions = []option{
 		help: "Directory in which attachments, route distinguishers, labels and VNIs are kept, so that they are there " +
 			"again after a restart; one for each daemon. Empty: nothing is kept, and agents have to attach again.",
 		field: func(c *Config) any { return &c.Common.StateDirectory },
+	}, {
+		section: sectionCommon, name: "cleanup_on_stop", typ: typeBool, def: "false", ours: true,
+		help: "Remove all forwarding state when stopped by SIGTERM or SIGINT, as `bagpipe cleanup` does, and have BGP peers drop our routes at once. " +
+			"What is attached stays in `state_directory` and is there again after the next start.",
+		field: func(c *Config) any { return &c.Common.CleanupOnStop },
 	},
 }
 

@@ -31,10 +31,16 @@ func Cleanup(ctx context.Context, src config.Source, log *slog.Logger) (removed 
 		return nil, err
 	}
 	defer func() { _ = lock.Close() }()
+	return clean(ctx, log, func(ctx context.Context, log *slog.Logger) ([]string, error) { return cleanOVS(ctx, src, log) })
+}
+
+// clean removes what drivers have left, and what last does. It runs with the lock of the
+// node held and no driver open.
+func clean(ctx context.Context, log *slog.Logger, last func(context.Context, *slog.Logger) ([]string, error)) (removed []string, err error) {
 	for _, clean := range []func(context.Context, *slog.Logger) ([]string, error){
 		ebpf.Cleanup, linux.Cleanup, linuxvrf.Cleanup,
 		func(context.Context, *slog.Logger) ([]string, error) { return vethpair.Sweep(nil) },
-		func(ctx context.Context, log *slog.Logger) ([]string, error) { return cleanOVS(ctx, src, log) },
+		last,
 	} {
 		list, cerr := clean(ctx, log)
 		removed = append(removed, list...)
@@ -54,4 +60,25 @@ func cleanOVS(ctx context.Context, src config.Source, log *slog.Logger) ([]strin
 		return nil, nil
 	}
 	return ovs.Cleanup(ctx, ovsConfig(&cfg.IPVPN), log)
+}
+
+// cleanUp removes the forwarding state of a node whose drivers are closed, and says how much
+// that was.
+func (d *Daemon) cleanUp(ctx context.Context) error {
+	if d.lock == nil {
+		return nil // there is none
+	}
+	ctx, cancel := context.WithTimeout(ctx, CleanupLimit)
+	defer cancel()
+	removed, err := clean(ctx, d.log, func(ctx context.Context, log *slog.Logger) ([]string, error) {
+		if d.cfg.IPVPN.Driver != "ovs" {
+			return nil, nil
+		}
+		return ovs.Cleanup(ctx, ovsConfig(&d.cfg.IPVPN), log)
+	})
+	if err != nil {
+		return fmt.Errorf("remove forwarding state (cleanup_on_stop): %w", err)
+	}
+	d.log.Info("forwarding state removed (cleanup_on_stop)", "removed", len(removed))
+	return nil
 }

@@ -18,6 +18,9 @@ import (
 // closing sessions and requests under way, takes 2 s.
 const StopLimit = 15 * time.Second
 
+// CleanupLimit is how long the removal of all forwarding state may take then (cleanup_on_stop).
+const CleanupLimit = time.Minute
+
 // crew is the parts of the daemon at work. The first that fails stops all.
 type crew struct {
 	ctx   context.Context
@@ -56,13 +59,13 @@ func (c *crew) start(name string, run func(context.Context) error) {
 // wait waits until the parts have ended, and then for last, which is a part, too.
 // The error is the first of a part, or tells which parts hang when they take longer
 // than the limit after the end of ctx: then they still run.
-func (c *crew) wait(last string, do func()) error {
+func (c *crew) wait(last string, do func() error) error {
 	defer c.stop(nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		c.wg.Wait()
-		c.start(last, func(context.Context) error { do(); return nil })
+		c.start(last, func(context.Context) error { return do() })
 		c.wg.Wait()
 	}()
 	select {

@@ -26,10 +26,11 @@ func TestCrewEndsWithItsContext(t *testing.T) {
 		c.start("one", func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); working = false; return nil })
 		c.start("two", obedient)
 		time.AfterFunc(time.Hour, cancel)
-		if err := c.wait("last", func() {
+		if err := c.wait("last", func() error {
 			if working {
 				t.Error("the last part runs before the others have ended")
 			}
+			return nil
 		}); err != nil {
 			t.Error(err)
 		}
@@ -44,7 +45,7 @@ func TestCrewEndsWhenAPartFails(t *testing.T) {
 		c.start("one", obedient)
 		c.start("two", func(context.Context) error { time.Sleep(time.Second); return bad })
 		c.start("three", func(ctx context.Context) error { <-ctx.Done(); return errors.New("later") })
-		if err := c.wait("last", func() {}); !errors.Is(err, bad) || strings.Contains(err.Error(), "later") {
+		if err := c.wait("last", func() error { return nil }); !errors.Is(err, bad) || strings.Contains(err.Error(), "later") {
 			t.Errorf("got %v, want the first error", err)
 		}
 	})
@@ -58,12 +59,12 @@ func TestCrewGivesUpWhatHangs(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			book, release := &logbook.Book{}, make(chan struct{})
 			c := newCrew(ctx, StopLimit, slog.New(book.Handler(slog.DiscardHandler)))
-			hang := func() { <-release }
+			hang := func() error { <-release; return nil }
 			c.start("BGP speaker", obedient)
 			last := hang
 			if tt.hangs != "" {
-				c.start(tt.hangs, func(context.Context) error { hang(); return nil })
-				last = func() {}
+				c.start(tt.hangs, func(context.Context) error { return hang() })
+				last = func() error { return nil }
 			}
 			time.AfterFunc(time.Hour, cancel)
 			begin := time.Now()

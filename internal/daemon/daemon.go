@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -203,8 +204,14 @@ func speakerSettings(s *config.Settings) *speaker.Settings {
 	return out
 }
 
-// release closes the store and the drivers and gives the forwarding plane free.
+// release gives free what New took.
 func (d *Daemon) release() {
+	d.close()
+	d.unlock()
+}
+
+// close closes the store and the drivers.
+func (d *Daemon) close() {
 	if d.store != nil {
 		if err := d.store.Close(); err != nil {
 			d.log.Error("close the state", "err", err)
@@ -215,6 +222,10 @@ func (d *Daemon) release() {
 			d.log.Warn("close dataplane driver", "vpn_type", t, "err", err)
 		}
 	}
+}
+
+// unlock gives the forwarding plane free.
+func (d *Daemon) unlock() {
 	if d.lock != nil {
 		_ = d.lock.Close()
 	}
@@ -224,17 +235,19 @@ func (d *Daemon) release() {
 func (d *Daemon) Addr() net.Addr { return d.server.Addr() }
 
 // Run runs the node until ctx ends or a part fails. Forwarding state stays when
-// it returns: a daemon that comes back adopts it. Parts that take longer than
+// it returns: a daemon that comes back adopts it. With cleanup_on_stop it is removed
+// at the end of ctx, and CleanupLimit is added to the next limit. Parts that take longer than
 // StopLimit to end are given up, with an error that names them; the process is to
 // end then.
 func (d *Daemon) Run(ctx context.Context) error {
 	c := newCrew(ctx, StopLimit, d.log)
+	leaves := sync.OnceValue(func() bool { return ctx.Err() != nil && d.effective.Load().Common.CleanupOnStop }) // asked once c.ctx has ended
 	done := func(run func(context.Context)) func(context.Context) error {
 		return func(ctx context.Context) error { run(ctx); return nil }
 	}
 	c.start("reconciler", done(d.reconciler.Run))
 	c.start("VPN manager", done(d.manager.Run))
-	c.start("BGP speaker", d.speak)
+	c.start("BGP speaker", func(ctx context.Context) error { return d.speak(ctx, leaves) })
 	c.start("BMP", done(d.monitor.Run))
 	c.start("API", d.server.Serve)
 	c.start("sweep", done(d.sweep))
@@ -246,7 +259,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	d.log.Info("running", "version", version.String(), "local_address", d.cfg.BGP.LocalAddress, "as", d.cfg.BGP.MyAS,
 		"api", d.Addr().String(), "evpn_driver", d.drivers[dataplane.EVPN].Name(), "ipvpn_driver", d.drivers[dataplane.IPVPN].Name())
-	return c.wait("state and dataplane drivers", d.release)
+	<-c.ctx.Done()
+	if !leaves() {
+		return c.wait("state and dataplane drivers", func() error { d.release(); return nil })
+	}
+	c.limit += CleanupLimit
+	return c.wait("state, dataplane drivers and forwarding state", func() error {
+		d.close()
+		defer d.unlock()
+		return d.cleanUp(context.WithoutCancel(ctx))
+	})
 }
 
 // sweep removes what an earlier run left, once agents had the time to attach everything

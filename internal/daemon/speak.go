@@ -16,8 +16,9 @@ const deferral = time.Minute
 
 // speak runs the BGP speaker, once what was kept is there again. A daemon that keeps its attachments
 // comes back with them: peers that keep its routes meanwhile hear of no end, and that the routes are complete
-// when ours of the last run are there, and those that we announce again for others (RFC 4724 §4.1).
-func (d *Daemon) speak(ctx context.Context) error {
+// when ours of the last run are there, and those that we announce again for others (RFC 4724 §4.1). One
+// that leaves, its forwarding state being removed, tells them to keep nothing.
+func (d *Daemon) speak(ctx context.Context, leaves func() bool) error {
 	d.manager.Restore(ctx)
 	d.restored.Store(true)
 	if d.store == nil {
@@ -25,6 +26,12 @@ func (d *Daemon) speak(ctx context.Context) error {
 	}
 	on, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
-	defer context.AfterFunc(ctx, func() { end(fmt.Errorf("%w: %w", context.Cause(ctx), session.ErrRestarting)) })()
+	defer context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if !leaves() {
+			cause = fmt.Errorf("%w: %w", cause, session.ErrRestarting)
+		}
+		end(cause)
+	})()
 	return d.speaker.Run(on)
 }

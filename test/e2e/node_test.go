@@ -29,6 +29,7 @@ type node struct {
 	t      testing.TB
 	fabric *fabric
 	label  string
+	index  int
 	addr   netip.Addr
 	conf   string
 	daemon string // program
@@ -55,20 +56,17 @@ func (f *fabric) node(label string, number int) *node {
 
 func (f *fabric) nodeWith(label string, number int, s settings) *node {
 	f.t.Helper()
-	return f.nodeOn(f.host("node-"+label, number), label, number, s)
+	n := f.idleNode(label, number)
+	n.configure(s)
+	n.start()
+	return n
 }
 
-// nodeOn is nodeWith on a host that is there.
-func (f *fabric) nodeOn(host *nstest.NS, label string, number int, s settings) *node {
+// idleNode adds a node without configuration, whose daemon is not started.
+func (f *fabric) idleNode(label string, number int) *node {
 	f.t.Helper()
-	n := &node{NS: host, t: f.t, fabric: f, label: label, addr: f.addr(number), daemon: program("bagpipe-bgp")}
-	if s.daemon != "" {
-		n.daemon = s.daemon
-	}
+	n := &node{NS: f.host("node-"+label, number), t: f.t, fabric: f, label: label, index: number, addr: f.addr(number), daemon: program("bagpipe-bgp")}
 	n.conf = filepath.Join(f.t.TempDir(), "bgp.conf")
-	if err := os.WriteFile(n.conf, []byte(s.text(n.addr, number)), 0o644); err != nil {
-		f.t.Fatal(err)
-	}
 	n.http = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialContext:       netspace.Dialer(n.Name),
 		DisableKeepAlives: true, // an open connection would hold the namespace
@@ -77,8 +75,18 @@ func (f *fabric) nodeOn(host *nstest.NS, label string, number int, s settings) *
 	if n.api, err = client.New(client.WithHTTPClient(n.http)); err != nil {
 		f.t.Fatal(err)
 	}
-	n.start()
 	return n
+}
+
+// configure writes the configuration file.
+func (n *node) configure(s settings) {
+	n.t.Helper()
+	if err := os.WriteFile(n.conf, []byte(s.text(n.addr, n.index)), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	if s.daemon != "" {
+		n.daemon = s.daemon
+	}
 }
 
 // text returns the configuration file.

@@ -38,21 +38,19 @@ type planeNode struct {
 // planeNode adds a node with a dataplane to the fabric.
 func (f *fabric) planeNode(p plane, label string, number int, s settings) *planeNode {
 	f.t.Helper()
-	n := &planeNode{plane: p}
+	n := &planeNode{plane: p, node: f.idleNode(label, number)}
 	s.ipvpn = append(s.ipvpn, p.ipvpn...)
 	if p.ovs {
-		host := f.host("node-"+label, number)
-		n.sw = ovstest.New(f.t, host)
+		n.sw = ovstest.New(f.t, n.NS)
 		n.sw.Vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type="+ovstest.Datapath(), "--", "add-port", "br-phy", "eth0")
 		n.sw.AddBridge("br-mpls")
-		finished(host, "eth0")
+		finished(n.NS, "eth0")
 		finished(f.hub, "underlay")
-		ip(f.t, host, "address flush dev eth0", fmt.Sprintf("address add %s dev br-phy nodad", f.prefix(number)), "link set br-phy up")
+		ip(f.t, n.NS, "address flush dev eth0", fmt.Sprintf("address add %s dev br-phy nodad", f.prefix(number)), "link set br-phy up")
 		s.ipvpn = append(s.ipvpn, "[OVS]", "ovsdb_connection = "+n.sw.DB(), "run_dir = "+n.sw.Dir)
-		n.node = f.nodeOn(host, label, number, s)
-		return n
 	}
-	n.node = f.nodeWith(label, number, s)
+	n.configure(s)
+	n.start()
 	return n
 }
 
