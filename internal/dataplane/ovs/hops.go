@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
 	"github.com/bagpipe-vpn/bagpipe/internal/ethernet"
 	of "github.com/bagpipe-vpn/bagpipe/internal/openflow"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,6 +23,7 @@ import (
 type neighbours struct {
 	log     *slog.Logger
 	handle  *netlink.Handle
+	ns      netns.NsHandle // where the table is
 	stop    chan struct{}
 	once    sync.Once
 	done    chan struct{}
@@ -29,6 +32,13 @@ type neighbours struct {
 	mu   sync.Mutex
 	macs map[netip.Addr]ethernet.MAC // zero for those that are asked for
 }
+
+const (
+	// waitingUpdates is how many changes of the table wait for us; more wait in the socket.
+	waitingUpdates = 256
+	// followAgain is the pause before the table is followed again after an error.
+	followAgain = time.Second
+)
 
 // usableStates are those in which a neighbour's MAC can be used.
 const usableStates = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE | netlink.NUD_PROBE | netlink.NUD_STALE | netlink.NUD_DELAY
@@ -40,28 +50,109 @@ func watchNeighbours(log *slog.Logger, changed func(netip.Addr)) (*neighbours, e
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	n := &neighbours{log: log, handle: handle, stop: make(chan struct{}), done: make(chan struct{}), changed: changed, macs: map[netip.Addr]ethernet.MAC{}}
-	updates := make(chan netlink.NeighUpdate, 256)
-	err = netlink.NeighSubscribeWithOptions(updates, n.stop, netlink.NeighSubscribeOptions{
-		ErrorCallback: func(err error) { log.Warn("neighbour table cannot be followed", "error", err) },
-	})
+	ns, err := netns.Get()
 	if err != nil {
 		handle.Close()
-		return nil, fmt.Errorf("follow the neighbour table: %w", err)
+		return nil, fmt.Errorf("own network namespace: %w", err)
 	}
-	go n.follow(updates)
+	n := &neighbours{log: log, handle: handle, ns: ns, stop: make(chan struct{}), done: make(chan struct{}), changed: changed, macs: map[netip.Addr]ethernet.MAC{}}
+	updates, end, err := n.subscribe()
+	if err != nil {
+		handle.Close()
+		_ = ns.Close()
+		return nil, err
+	}
+	go n.follow(updates, end)
 	return n, nil
 }
 
-func (n *neighbours) follow(updates <-chan netlink.NeighUpdate) {
+// subscribe begins to follow the table. The channel is closed when that ends: by end, or because
+// the kernel has more changes than the socket holds (ENOBUFS), some of which are lost then.
+func (n *neighbours) subscribe() (updates chan netlink.NeighUpdate, end func(), err error) {
+	updates, done := make(chan netlink.NeighUpdate, waitingUpdates), make(chan struct{})
+	err = netlink.NeighSubscribeWithOptions(updates, done, netlink.NeighSubscribeOptions{
+		Namespace: &n.ns,
+		ErrorCallback: func(err error) {
+			select {
+			case <-done:
+			default:
+				n.log.Warn("changes of the neighbour table are lost: it is read again", "error", err)
+			}
+		},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("follow the neighbour table: %w", err)
+	}
+	return updates, func() {
+		close(done)
+		for range updates { // until it has ended
+		}
+	}, nil
+}
+
+// follow takes the changes of the table until close. What was lost is read from the table.
+func (n *neighbours) follow(updates <-chan netlink.NeighUpdate, end func()) {
 	defer close(n.done)
-	for u := range updates {
-		if u.Type != unix.RTM_NEWNEIGH {
-			continue // the last MAC known is better than none
+	for {
+		n.take(updates)
+		end()
+		for {
+			select {
+			case <-n.stop:
+				return
+			default:
+			}
+			var err error
+			if updates, end, err = n.subscribe(); err == nil {
+				if err = n.resync(); err == nil {
+					break
+				}
+				end()
+			}
+			n.log.Warn("neighbour table cannot be followed, will retry", "error", err)
+			select {
+			case <-n.stop:
+				return
+			case <-time.After(followAgain):
+			}
 		}
-		if addr, mac, ok := usable(&u.Neigh); ok {
-			n.note(addr, mac)
+	}
+}
+
+// take notes changes until there are no more.
+func (n *neighbours) take(updates <-chan netlink.NeighUpdate) {
+	for {
+		select {
+		case <-n.stop:
+			return
+		case u, ok := <-updates:
+			if !ok {
+				return
+			}
+			if u.Type == unix.RTM_NEWNEIGH { // else the last MAC known is better than none
+				n.noteUsable(&u.Neigh)
+			}
 		}
+	}
+}
+
+// resync takes all that is in the table.
+func (n *neighbours) resync() error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := n.handle.NeighList(0, family)
+		if err != nil {
+			return fmt.Errorf("read the neighbour table: %w", err)
+		}
+		for i := range list {
+			n.noteUsable(&list[i])
+		}
+	}
+	return nil
+}
+
+func (n *neighbours) noteUsable(entry *netlink.Neigh) {
+	if addr, mac, ok := usable(entry); ok {
+		n.note(addr, mac)
 	}
 }
 
@@ -144,6 +235,7 @@ func (n *neighbours) close() {
 		close(n.stop)
 		<-n.done
 		n.handle.Close()
+		_ = n.ns.Close()
 	})
 }
 
