@@ -39,7 +39,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d.Desc, d.kind, value, labels...)
 	}
 	add(MetricBuildInfo, 1, c.s.Version, runtime.Version())
-	add(MetricReady, flag(len(c.s.notReady()) == 0))
+	c.faults(add)
 	for _, n := range c.s.Speaker.Neighbours() {
 		c.session(add, n)
 		c.messages(add, n)
@@ -66,6 +66,24 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	add(MetricProblems, float64(problems))
 	add(MetricWarnings, float64(c.s.Logs.Len()))
 	add(MetricLogged, float64(c.s.Logs.Total()))
+}
+
+// faults adds what /readyz has.
+func (c collector) faults(add sample) {
+	faults := c.s.notReady()
+	add(MetricReady, flag(len(faults) == 0))
+	n := map[string]int{}
+	for _, f := range faults {
+		n[f.cause]++
+	}
+	for _, cause := range causes {
+		add(MetricNotReady, float64(n[cause]), cause)
+	}
+	if c.s.Store != nil {
+		unwritten, failed := c.s.Store.Stats()
+		add(MetricStateUnwritten, float64(unwritten))
+		add(MetricStateErrors, float64(failed))
+	}
 }
 
 func flag(b bool) float64 {

@@ -3,14 +3,12 @@
 package api
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
@@ -63,6 +61,7 @@ func (s *Server) root() any {
 		{"bgp", subtree(s.bgpTree)},
 		{"vpns", subtree(s.vpnsTree)},
 		{"logs", subtree(func() any { return s.logs("", true) })},
+		{"not_ready", subtree(func() any { return shown(s.notReady()) })},
 	}
 }
 
@@ -278,57 +277,4 @@ func (s *Server) driver(t dataplane.VPNType, d dataplane.Driver) any {
 		member{"name", d.Name()}, member{"local_address", s.Manager.Tunnel[t].String()}, member{"supported_encaps", encaps},
 		member{"config", cfg}, member{"kernel_release", kernelRelease()}, member{"logs", subtree(func() any { return s.logs("driver "+d.Name(), false) })},
 	)
-}
-
-// ready answers 200 when the node does its work, else 503 with what is wrong.
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	problems := s.notReady()
-	code := http.StatusOK
-	if len(problems) > 0 {
-		code = http.StatusServiceUnavailable
-	}
-	writeJSON(w, code, object{{"ready", len(problems) == 0}, {"not_ready", problems}})
-}
-
-// notReady lists what keeps the node from doing its work.
-func (s *Server) notReady() []object {
-	problems := []object{}
-	note := func(name, reason string) {
-		problems = append(problems, object{{"name", name}, {"reason", reason}})
-	}
-	if s.Speaker.Established() == 0 {
-		for _, n := range s.Speaker.Neighbours() {
-			st := n.Status()
-			reason := "session is " + st.State.String()
-			switch {
-			case st.HeldDown != "":
-				reason += ", held down: " + st.HeldDown
-			case st.LastError != "":
-				reason += ": " + st.LastError
-			}
-			note("bgp peer "+n.Config().Peer.String(), reason)
-		}
-	}
-	for id, err := range s.Manager.Unrestored() {
-		reason := "its turn has not come"
-		if err != nil {
-			reason = err.Error()
-		}
-		note("instance "+id+" of the last run", reason)
-	}
-	if s.Store != nil {
-		if since, err := s.Store.Trouble(); err != nil {
-			note("state", fmt.Sprintf("not written for %s: %v", time.Since(since).Round(time.Second), err))
-		}
-	}
-	for _, p := range s.Reconciler.Problems() {
-		if p.Attempts > 1 || time.Since(p.Since) > time.Second {
-			what := p.Change.String()
-			if p.Count > 1 {
-				what += fmt.Sprintf(" and %d more", p.Count-1)
-			}
-			note("dataplane of instance "+p.Instance, what+": "+p.Err.Error())
-		}
-	}
-	return problems
 }

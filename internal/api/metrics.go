@@ -11,6 +11,9 @@ import (
 const (
 	MetricBuildInfo          = "bagpipe_build_info"
 	MetricReady              = "bagpipe_ready"
+	MetricNotReady           = "bagpipe_not_ready_faults"
+	MetricStateUnwritten     = "bagpipe_state_unwritten_records"
+	MetricStateErrors        = "bagpipe_state_write_errors_total"
 	MetricPeerInfo           = "bagpipe_bgp_peer_info"
 	MetricPeerState          = "bagpipe_bgp_peer_state"
 	MetricPeerUp             = "bagpipe_bgp_peer_up"
@@ -78,6 +81,9 @@ type metric struct {
 var metrics = []metric{
 	{MetricBuildInfo, gauge, "Version of the daemon and of Go; always 1.", []string{"version", "goversion"}},
 	{MetricReady, gauge, "Whether the node does its work, as /readyz says.", nil},
+	{MetricNotReady, gauge, "Faults that /readyz lists, by cause.", []string{"cause"}},
+	{MetricStateUnwritten, gauge, "Records of attachments that are not on disk: a restart now would lose them. Only with state_directory.", nil},
+	{MetricStateErrors, counter, "Attempts to write such records that failed.", nil},
 
 	{MetricPeerInfo, gauge, "AS numbers and description of the peer; always 1.", []string{"peer", "local_as", "peer_as", "description"}},
 	{MetricPeerState, gauge, "State of the BGP session: 1 Idle, 2 Connect, 3 Active, 4 OpenSent, 5 OpenConfirm, 6 Established (RFC 4273).", []string{"peer"}},

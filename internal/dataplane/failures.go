@@ -174,6 +174,18 @@ func (f *Forwarding) retry(ctx context.Context, now time.Time) (next time.Time) 
 	return next
 }
 
+// hurry makes all that failed due.
+func (f *Forwarding) hurry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.whole != nil {
+		f.whole.next = time.Time{}
+	}
+	for _, x := range f.failed.list {
+		x.next = time.Time{}
+	}
+}
+
 // Problems returns what could not be carried out yet, in one problem at most.
 func (f *Forwarding) Problems() []Problem {
 	f.mu.Lock()

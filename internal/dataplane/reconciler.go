@@ -29,13 +29,14 @@ type Reconciler struct {
 	open    map[*Forwarding]struct{}
 	leaving map[string]*Forwarding // closed, still to be removed, by VPN type and id
 	changes uint64
+	blind   map[VPNType]Blind
 }
 
 // NewReconciler returns a Reconciler over one driver per VPN type.
 func NewReconciler(drivers map[VPNType]Driver, log *slog.Logger) *Reconciler {
 	return &Reconciler{
 		drivers: drivers, log: log, woken: make(chan struct{}, 1), alive: make(chan struct{}),
-		open: map[*Forwarding]struct{}{}, leaving: map[string]*Forwarding{},
+		open: map[*Forwarding]struct{}{}, leaving: map[string]*Forwarding{}, blind: map[VPNType]Blind{},
 	}
 }
 
@@ -184,8 +185,8 @@ func (r *Reconciler) Answer(ctx context.Context) error {
 func (r *Reconciler) check(ctx context.Context) {
 	for t, d := range r.drivers {
 		drifts, err := d.Drifted(ctx)
-		if err != nil {
-			r.log.Warn("look for changes by others", "vpn_type", t, "err", err)
+		if r.saw(ctx, t, err) {
+			r.hurry(t)
 		}
 		for _, drift := range drifts {
 			for _, f := range r.all() {
@@ -195,6 +196,63 @@ func (r *Reconciler) check(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// Blind tells that a driver could not look at what is installed: nobody knows then whether
+// packets are forwarded as they should be.
+type Blind struct {
+	Type   VPNType
+	Driver string // its name
+	Err    error  // the last
+	Since  time.Time
+}
+
+// Blind returns the drivers that could not look at what is installed the last time they were
+// asked, which is every 10 s.
+func (r *Reconciler) Blind() (out []Blind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range []VPNType{EVPN, IPVPN} {
+		if b, ok := r.blind[t]; ok {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// saw notes whether a driver could look at what is installed, and logs when that changes. It
+// tells whether the driver can again.
+func (r *Reconciler) saw(ctx context.Context, t VPNType, err error) (recovered bool) {
+	if ctx.Err() != nil {
+		return false
+	}
+	name := r.drivers[t].Name()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, blind := r.blind[t]
+	switch {
+	case err == nil && blind:
+		r.log.Info("dataplane driver can look at what is installed again", "driver", name, "vpn_type", t)
+		delete(r.blind, t)
+		return true
+	case err != nil && !blind:
+		r.log.Warn("dataplane driver cannot look at what is installed, will retry", "driver", name, "vpn_type", t, "err", err)
+		r.blind[t] = Blind{Type: t, Driver: name, Err: err, Since: time.Now()}
+	case err != nil:
+		before.Err = err
+		r.blind[t] = before
+	}
+	return false
+}
+
+// hurry has what failed for instances of a type tried again at once.
+func (r *Reconciler) hurry(t VPNType) {
+	for _, f := range r.all() {
+		if f.inst.Type == t {
+			f.hurry()
+		}
+	}
+	r.wake()
 }
 
 // Sweep removes what an earlier run left: instances that were not opened again,

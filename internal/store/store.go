@@ -48,6 +48,8 @@ type Store struct {
 	changed chan struct{}     // closed when tried grows
 	err     error             // of the last attempt
 	since   time.Time         // of err
+	errors  uint64            // attempts that failed
+	writing int               // records handed to a transaction
 	closed  bool
 }
 
@@ -140,6 +142,13 @@ func (s *Store) Trouble() (since time.Time, err error) {
 	return s.since, s.err
 }
 
+// Stats returns how many records are not on disk, and how many attempts to write have failed.
+func (s *Store) Stats() (unwritten int, failed uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.dirty) + s.writing, s.errors
+}
+
 // Close writes what is staged and closes the file.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -160,6 +169,7 @@ func (s *Store) run() {
 			s.wake.Wait()
 		}
 		batch, last := s.dirty, s.closed
+		s.writing = len(batch)
 		s.dirty = map[string][]byte{}
 		s.staged++
 		s.mu.Unlock()
@@ -189,8 +199,9 @@ func (s *Store) wrote(batch map[string][]byte, err error) {
 	case err == nil && s.err != nil:
 		s.log.Info("state is written again", "file", s.path)
 	}
-	s.err = err
+	s.err, s.writing = err, 0
 	if err != nil {
+		s.errors++
 		maps.Copy(batch, s.dirty) // later changes count
 		s.dirty = batch
 	}
