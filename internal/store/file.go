@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"iter"
+	"maps"
 	"runtime/debug"
 	"syscall"
 
@@ -161,6 +162,18 @@ func (s *Store) write(changes map[string][]byte) error {
 					return fmt.Errorf("record %q: %w", name, err)
 				}
 			}
+			return nil
+		})
+	})
+}
+
+// dropAbsent takes the deletions of records that are not in the file out of changes. What comes and goes
+// while the disk is full would pile up in memory.
+func (s *Store) dropAbsent(changes map[string][]byte) {
+	_ = guard(func() error {
+		return s.db.View(func(tx *bolt.Tx) error {
+			b := tx.Bucket(recordBucket)
+			maps.DeleteFunc(changes, func(name string, value []byte) bool { return value == nil && b.Get([]byte(name)) == nil })
 			return nil
 		})
 	})

@@ -175,7 +175,9 @@ func (s *Store) run() {
 		s.mu.Unlock()
 		var err error
 		if len(batch) > 0 {
-			err = s.write(batch)
+			if err = s.write(batch); err != nil {
+				s.dropAbsent(batch)
+			}
 		}
 		s.wrote(batch, err)
 		if last {
@@ -192,6 +194,15 @@ func (s *Store) run() {
 func (s *Store) wrote(batch map[string][]byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writing = 0
+	if err != nil {
+		s.errors++
+		maps.Copy(batch, s.dirty) // later changes count
+		s.dirty = batch
+		if len(batch) == 0 {
+			err = nil // all that is left is on disk
+		}
+	}
 	switch {
 	case err != nil && s.err == nil:
 		s.since = time.Now()
@@ -199,12 +210,7 @@ func (s *Store) wrote(batch map[string][]byte, err error) {
 	case err == nil && s.err != nil:
 		s.log.Info("state is written again", "file", s.path)
 	}
-	s.err, s.writing = err, 0
-	if err != nil {
-		s.errors++
-		maps.Copy(batch, s.dirty) // later changes count
-		s.dirty = batch
-	}
+	s.err = err
 	s.tried = s.staged
 	if !s.closed {
 		close(s.changed)
