@@ -35,6 +35,7 @@ type Neighbour struct {
 	source    rib.SourceID
 	recovery  recovery
 	forgotten chan struct{} // closed when the neighbour is gone
+	arriving  atomic.Int32  // connections that wait for it
 	faults    [wire.SessionReset + 1]atomic.Uint64
 	ignored   atomic.Uint64
 

@@ -131,6 +131,9 @@ const (
 	quietTime = 5 * time.Second
 )
 
+// maxArriving bounds the connections that a neighbour has made and that wait for its goroutine.
+const maxArriving = 8
+
 // maxDynamic bounds the neighbours that exist only because they connected.
 const maxDynamic = 1000
 
@@ -303,16 +306,28 @@ func (s *Speaker) hand(ctx context.Context, c net.Conn) {
 			_ = c.Close()
 			return
 		}
-		if err := n.settings().Transport.Apply(c); err != nil {
-			s.Log.Warn("BGP connection refused", "from", from, "err", err)
+		if n.arriving.Add(1) > maxArriving { // its goroutine does not get to them
+			n.arriving.Add(-1)
 			_ = c.Close()
 			return
 		}
-		if n.peer.Accept(ctx, c) {
+		if n.take(ctx, c) {
+			n.arriving.Add(-1)
 			return
 		}
 		<-n.forgotten // it was on its way out
 	}
+}
+
+// take gives the neighbour a connection; one that the transport refuses is closed. False: the
+// neighbour was on its way out, and the connection is for the next one.
+func (n *Neighbour) take(ctx context.Context, c net.Conn) bool {
+	if err := n.settings().Transport.Apply(c); err != nil {
+		n.speaker.Log.Warn("BGP connection refused", "from", n.addr, "err", err)
+		_ = c.Close()
+		return true
+	}
+	return n.peer.Accept(ctx, c)
 }
 
 // neighbourFor returns the neighbour for an incoming connection; one from a
