@@ -145,7 +145,7 @@ func (f *Forwarding) bad(c Change, err error) {
 // one is due; the zero time means none.
 func (f *Forwarding) retry(ctx context.Context, now time.Time) (next time.Time) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.whole != nil && !f.whole.next.After(now) {
 		if f.closed {
 			_ = f.remove(ctx) // logged, and tried again
@@ -177,7 +177,7 @@ func (f *Forwarding) retry(ctx context.Context, now time.Time) (next time.Time) 
 // hurry makes all that failed due.
 func (f *Forwarding) hurry() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.whole != nil {
 		f.whole.next = time.Time{}
 	}
@@ -186,10 +186,31 @@ func (f *Forwarding) hurry() {
 	}
 }
 
-// Problems returns what could not be carried out yet, in one problem at most.
+// Problems returns what could not be carried out yet, in one problem at most. It does not wait for
+// the driver: while that has the instance, it returns what was so before.
 func (f *Forwarding) Problems() []Problem {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if f.mu.TryLock() {
+		defer f.mu.Unlock()
+		return f.problems()
+	}
+	if p := f.known.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// unlock ends what may have changed the problems.
+func (f *Forwarding) unlock() {
+	if p := f.problems(); len(p) > 0 {
+		f.known.Store(&p)
+	} else {
+		f.known.Store(nil)
+	}
+	f.mu.Unlock()
+}
+
+// problems is Problems with f.mu held.
+func (f *Forwarding) problems() []Problem {
 	n := len(f.failed.list)
 	switch {
 	case f.whole != nil:

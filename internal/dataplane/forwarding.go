@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // localKey identifies an entry of local origin.
@@ -49,6 +50,8 @@ type Forwarding struct {
 	handle Handle
 	r      *Reconciler
 
+	known atomic.Pointer[[]Problem] // those of the last time that mu was free
+
 	mu     sync.Mutex
 	remote places
 	more   map[key][]NextHop // all next hops, where a value holds not all of it
@@ -85,7 +88,7 @@ func setMore(m map[key][]NextHop, k key, hops []NextHop) {
 // another one than last time.
 func (f *Forwarding) Do(ctx context.Context, changes []Change) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	var undo []Change
 	var found []Entry
 	for _, c := range changes {
@@ -120,7 +123,7 @@ func (f *Forwarding) giveBack(found []Entry) {
 // those of a detach; what the driver refuses is retried.
 func (f *Forwarding) Release(ctx context.Context, changes []Change) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	f.release(ctx, changes)
 }
 
@@ -166,7 +169,7 @@ func (f *Forwarding) noteLocal(c Change) {
 // no longer desired. The slice is used as scratch space.
 func (f *Forwarding) Sync(ctx context.Context, changes []Change) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.closed {
 		return
 	}

@@ -49,7 +49,7 @@ func (f *Forwarding) adopt(ctx context.Context) (err error) {
 // Sweep removes what an earlier run left and nobody has asked for since.
 func (f *Forwarding) Sweep(ctx context.Context) (removed int) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.closed {
 		return 0
 	}

@@ -57,7 +57,7 @@ func (f *Forwarding) mend(ctx context.Context) (mended bool, err error) {
 // heal undoes what others took away.
 func (f *Forwarding) heal(ctx context.Context, d Drift) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	switch {
 	case f.closed:
 		return
@@ -78,7 +78,7 @@ func (f *Forwarding) heal(ctx context.Context, d Drift) {
 // fails it is tried again until it succeeds.
 func (f *Forwarding) Remove(ctx context.Context) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.closed {
 		return
 	}
@@ -90,7 +90,7 @@ func (f *Forwarding) Remove(ctx context.Context) {
 // finishRemoval tries at once what Remove could not do.
 func (f *Forwarding) finishRemoval(ctx context.Context) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
 	if f.whole == nil {
 		return nil
 	}

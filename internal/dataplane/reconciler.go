@@ -160,6 +160,10 @@ func (r *Reconciler) Run(ctx context.Context) {
 		now := time.Now()
 		var next time.Time
 		for _, f := range r.all() {
+			select { // each may take as long as a driver waits
+			case r.alive <- struct{}{}:
+			default:
+			}
 			if at := f.retry(ctx, now); at.After(now) && (next.IsZero() || at.Before(next)) {
 				next = at
 			}
