@@ -23,16 +23,16 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
 )
 
-// fault is an entry of "not_ready" in /readyz and the looking glass.
-type fault struct {
+// notReady is an entry of "not_ready" in /readyz and the looking glass.
+type notReady struct {
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
 }
 
 // glance is what a node says of its faults.
 type glance struct {
-	status       int     // of /readyz
-	ready, glass []fault // in /readyz, in the looking glass
+	status       int        // of /readyz
+	ready, glass []notReady // in /readyz, in the looking glass
 	causes       map[string]int
 	flag         string // bagpipe_ready
 }
@@ -55,7 +55,7 @@ func (n *node) glanceBy(c *http.Client) (g glance, err error) {
 		}
 	}
 	var r struct {
-		NotReady []fault `json:"not_ready"`
+		NotReady []notReady `json:"not_ready"`
 	}
 	if err = json.Unmarshal(body["/readyz"], &r); err == nil {
 		err = json.Unmarshal(body["/looking-glass/not_ready"], &g.glass)
@@ -81,7 +81,7 @@ func (n *node) degraded(c *http.Client, cause, name, reason string) {
 	n.t.Helper()
 	eventually(n.t, routeTimeout, func() error {
 		g, err := n.glanceBy(c)
-		is := func(f fault) bool { return f.Name == name && strings.Contains(f.Reason, reason) }
+		is := func(f notReady) bool { return f.Name == name && strings.Contains(f.Reason, reason) }
 		if err == nil && (g.status != http.StatusServiceUnavailable || !slices.ContainsFunc(g.ready, is) ||
 			!slices.ContainsFunc(g.glass, is) || g.causes[cause] == 0 || g.flag != "0") {
 			err = fmt.Errorf("%s shows %+v, want %s: %s, cause %s", n.label, g, name, reason, cause)

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -356,23 +355,6 @@ type footprint struct{ goroutines, memory, files float64 }
 func (n *node) footprint() footprint {
 	n.t.Helper()
 	return footprint{n.metric("go_goroutines"), n.metric("process_resident_memory_bytes"), n.metric("process_open_fds")}
-}
-
-// metric reads a metric without labels.
-func (n *node) metric(name string) float64 {
-	n.t.Helper()
-	_, body := n.get("/metrics")
-	for line := range strings.Lines(body) {
-		if text, found := strings.CutPrefix(line, name+" "); found {
-			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-			if err != nil {
-				n.t.Fatalf("%s of %s: %v", name, n.label, err)
-			}
-			return v
-		}
-	}
-	n.t.Fatalf("%s has no metric %s:\n%s", n.label, name, body)
-	return 0
 }
 
 // level waits until the daemon takes no more of its host than before: as many goroutines and

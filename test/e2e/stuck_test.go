@@ -55,7 +55,7 @@ func TestOpenVSwitchStuck(t *testing.T) {
 			t.Fatalf("/readyz while Open vSwitch is stuck: %v", err)
 		}
 		var ready struct {
-			NotReady []fault `json:"not_ready"`
+			NotReady []notReady `json:"not_ready"`
 		}
 		if err := json.NewDecoder(res.Body).Decode(&ready); err != nil {
 			t.Error(err)
