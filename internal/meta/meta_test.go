@@ -177,7 +177,10 @@ func TestImportsGoDownOnly(t *testing.T) {
 
 // testOnly tells whether a package exists for tests.
 func testOnly(pkg string) bool {
-	return pkg == "internal/nstest" || pkg == "internal/golden" || pkg == "internal/losstable" || pkg == "internal/oldversion" || pkg == "internal/dataplane/steertest" || pkg == "internal/ovsdb/ovstest" || pkg == "internal/meta"
+	return slices.Contains([]string{
+		"internal/dataplane/steertest", "internal/faultcall", "internal/golden", "internal/losstable", "internal/meta",
+		"internal/nstest", "internal/oldversion", "internal/ovsdb/ovstest",
+	}, pkg)
 }
 
 func TestDaemonDoesNotContainGoBGPServer(t *testing.T) {
