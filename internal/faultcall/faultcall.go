@@ -112,6 +112,9 @@ func New(t testing.TB, decide func(Call) Verdict) *Supervisor {
 	return s
 }
 
+// Wait waits until the program has ended, and with it all calls of the function.
+func (s *Supervisor) Wait() { s.done.Wait() }
+
 func (s *Supervisor) close() {
 	_ = s.socket.Close()
 	_ = unix.Close(s.stop[1])

@@ -41,7 +41,11 @@ func (s *Store) openFile() (saved map[string][]byte, damage, err error) {
 	case damage != nil:
 		return nil, damage, nil
 	}
-	if damage = s.check(); damage == nil {
+	switch damage, err = s.check(); {
+	case err != nil:
+		_ = guard(s.db.Close)
+		return nil, nil, fmt.Errorf("write new state: %w", err)
+	case damage == nil:
 		return nil, nil, nil
 	}
 	saved = map[string][]byte{}
@@ -84,36 +88,52 @@ func guard(f func() error) (err error) {
 // errFormat is what a file says that another version of the daemon has written.
 var errFormat = errors.New("the format is another one")
 
-// check makes the buckets of a new file, and reads all of an old one.
-func (s *Store) check() error {
-	err := guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			meta, err := tx.CreateBucketIfNotExists(metaBucket)
-			if err != nil {
-				return err
+// check reads all of a file, and makes the buckets of a new one. That a new one cannot be
+// written is no damage.
+func (s *Store) check() (damage, err error) {
+	isNew := false
+	damage = guard(func() error {
+		return s.db.View(func(tx *bolt.Tx) error {
+			var have []byte
+			if meta := tx.Bucket(metaBucket); meta != nil {
+				have = meta.Get(formatKey)
 			}
-			if _, err := tx.CreateBucketIfNotExists(recordBucket); err != nil {
-				return err
-			}
-			switch have := meta.Get(formatKey); {
-			case have == nil:
-				return meta.Put(formatKey, []byte(format))
-			case string(have) != format:
+			if have != nil && string(have) != format {
 				return fmt.Errorf("%w: %q, want %q", errFormat, have, format)
 			}
+			isNew = have == nil || tx.Bucket(recordBucket) == nil
 			return nil
 		})
 	})
-	if err != nil {
-		return err
+	if damage == nil && isNew {
+		err = guard(s.makeBuckets)
+		if errors.Is(err, errFault) {
+			return err, nil
+		}
 	}
-	var damage error
-	err = guard(func() error {
+	if damage != nil || err != nil {
+		return damage, err
+	}
+	fault := guard(func() error {
 		for range s.all(&damage) {
 		}
 		return nil
 	})
-	return errors.Join(err, damage)
+	return errors.Join(fault, damage), nil
+}
+
+// makeBuckets makes the buckets of a new file.
+func (s *Store) makeBuckets() error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.CreateBucketIfNotExists(recordBucket); err != nil {
+			return err
+		}
+		return meta.Put(formatKey, []byte(format))
+	})
 }
 
 // All returns the records in the file.

@@ -22,9 +22,10 @@ const (
 	fileName = "state.db"
 	// lockWait is how long Open waits for another process to let go of the file.
 	lockWait = time.Second
-	// retryAfter is the pause before records that could not be written are tried again.
-	retryAfter = time.Second
 )
+
+// retryAfter is the pause before records that could not be written are tried again; tests shorten it.
+var retryAfter = time.Second
 
 // Change replaces the record of a name, or deletes it when Value is nil.
 type Change struct {
