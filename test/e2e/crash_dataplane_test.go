@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
+)
+
+// Parts of dumps that another run has otherwise, with the same forwarding.
+var (
+	ifIndex   = regexp.MustCompile(`^[0-9]+: `)
+	ownMAC    = regexp.MustCompile(`link/ether [0-9a-f:]+`)
+	bridgeID  = regexp.MustCompile(`(designated_root|bridge_id|designated_bridge|root_id|port_id|port_no|designated_port) [0-9a-fx.:]+`)
+	programID = regexp.MustCompile(` (id [0-9]+|tag [0-9a-f]+|jited|name [a-z_]+)`)
+	ownEntry  = regexp.MustCompile(`^[0-9a-f:]+ dev (\S+) .*permanent$`)
+)
+
+// image returns the forwarding state of the node: links, bridge entries, neighbours and
+// routes as dump has them, programs at devices and what is in their maps.
+func (n *node) image() ([]string, error) {
+	var out []string
+	for _, line := range n.dump() {
+		ours := strings.Contains(line, "alias bagpipe") || strings.Contains(line, "alias \"bagpipe")
+		line = bridgeID.ReplaceAllString(ifIndex.ReplaceAllString(line, ""), "")
+		switch {
+		case ours:
+			line = ownMAC.ReplaceAllString(line, "")
+		case ownEntry.MatchString(line) && !strings.Contains(line, " dst "):
+			continue // addresses of devices themselves, multicast groups
+		case strings.Contains(line, "fe80::"), strings.Contains(line, "multicast ff00::"):
+			continue // of a device's MAC
+		}
+		out = append(out, line)
+	}
+	for name := range strings.FieldsSeq(n.Run("ls", "/sys/class/net")) {
+		for line := range strings.Lines(n.Run("tc", "filter", "show", "dev", name, "ingress")) {
+			out = append(out, name+": "+strings.TrimSpace(programID.ReplaceAllString(line, "")))
+		}
+	}
+	list, err := n.maps()
+	slices.Sort(out)
+	return append(out, list...), err
+}
+
+// maps returns the entries of the maps that the program at the underlay's device has,
+// but for counters.
+func (n *node) maps() (list []string, err error) {
+	var res *link.QueryResult
+	n.Do(func() {
+		index := 0
+		if index, err = interfaceIndex("eth0"); err == nil {
+			res, err = link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range res.Programs {
+		prog, err := ebpf.NewProgramFromID(p.ID)
+		if err != nil {
+			return nil, err
+		}
+		info, err := prog.Info()
+		_ = prog.Close()
+		if err != nil {
+			return nil, err
+		}
+		ids, _ := info.MapIDs()
+		for _, id := range ids {
+			if list, err = appendMap(list, "", id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// appendMap appends the entries of a map, and of those in it.
+func appendMap(list []string, prefix string, id ebpf.MapID) ([]string, error) {
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = m.Close() }()
+	info, err := m.Info()
+	if err != nil {
+		return nil, err
+	}
+	if prefix == "" {
+		prefix = info.Name
+	}
+	if slices.Contains([]string{"bp1_pstats", "bp1_drops"}, prefix) || !strings.HasPrefix(prefix, "bp1_") {
+		return list, nil
+	}
+	var k, v []byte
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		if m.Type() == ebpf.HashOfMaps || m.Type() == ebpf.ArrayOfMaps {
+			inner := ebpf.MapID(uint32(v[0]) | uint32(v[1])<<8 | uint32(v[2])<<16 | uint32(v[3])<<24)
+			if list, err = appendMap(list, fmt.Sprintf("%s %x", prefix, k), inner); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		list = append(list, fmt.Sprintf("%s %x: %x", prefix, k, v))
+	}
+	return list, it.Err()
+}
+
+// interfaceIndex returns the index of a device of the calling thread's namespace.
+func interfaceIndex(name string) (int, error) {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(s) }()
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	err = unix.IoctlIfreq(s, unix.SIOCGIFINDEX, r)
+	return int(r.Uint32()), err
+}
+
+// image returns the forwarding state of a. Labels have names in it: those of endpoints that
+// were detached and attached again are others.
+func (c *crashing) image() ([]string, error) {
+	list, err := c.a.image()
+	var replace []string
+	remote, _ := c.b.identifiers()
+	for k, id := range remote {
+		replace = append(replace, fmt.Sprintf("%x", c.b.addr.AsSlice())+labelIn(id), "(hop to "+strings.Fields(k)[1]+")")
+	}
+	local, _ := c.a.identifiers() // none while the daemon is away
+	for k, id := range local {
+		replace = append(replace, labelIn(id), "(label of "+strings.Fields(k)[1]+")")
+	}
+	names := strings.NewReplacer(replace...)
+	for i := range list {
+		if strings.HasPrefix(list[i], "bp1_") {
+			list[i] = names.Replace(list[i])
+		}
+	}
+	slices.Sort(list)
+	return list, err
+}
+
+// labelIn returns the label of an endpoint as it stands in maps.
+func labelIn(identifiers string) string {
+	var vni, label uint32
+	_, _ = fmt.Sscanf(identifiers, "VNI %d, label %d,", &vni, &label)
+	return fmt.Sprintf("%x", binary.LittleEndian.AppendUint32(nil, label))
+}
+
+// hasImage waits until a has exactly that forwarding state.
+func (c *crashing) hasImage(when string, want []string) {
+	c.t.Helper()
+	n := c.a
+	eventually(n.t, routeTimeout, func() error {
+		got, err := c.image()
+		if diff := cmp.Diff(want, got); err == nil && diff != "" {
+			err = fmt.Errorf("state of %s %s (-want +got):\n%s", n.label, when, diff)
+		}
+		return err
+	})
+}
+
+// stableImage returns the forwarding state of a when it has come to rest.
+func (c *crashing) stableImage() []string {
+	c.t.Helper()
+	n := c.a
+	var last []string
+	eventually(n.t, routeTimeout, func() error {
+		for range 10 {
+			now, err := c.image()
+			if err != nil {
+				return err
+			}
+			if !slices.Equal(now, last) {
+				last = now
+				return errors.New("the kernel's state still changes")
+			}
+		}
+		return nil
+	})
+	return last
+}
+
+// crashing is a network of a node that crashes and one that does not.
+type crashing struct {
+	t      *testing.T
+	a, b   *node
+	dir    string
+	script []op // of a; before the last of it a route of b comes
+	undo   []op
+	late   op // of b
+	counts func(faultcall.Call) bool
+	// before is what a has without a daemon; idle with one that has nothing attached, and
+	// after it; model is what the script leads to.
+	before, idle, model []string
+}
+
+// run runs the script and tells whether a has answered all of it.
+func (c *crashing) run() bool {
+	for i, o := range c.script {
+		if i == len(c.script)-1 {
+			if err := c.b.do(c.late); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		if c.a.do(o) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// detachAll detaches all, and tells whether a has answered.
+func (c *crashing) detachAll() bool {
+	for _, o := range c.undo {
+		if c.a.do(o) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// reset makes everything as it was before the script.
+func (c *crashing) reset() {
+	c.t.Helper()
+	o := c.late
+	o.detach = true
+	if err := c.b.do(o); err != nil {
+		c.t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(c.dir, "*"))
+	for _, f := range files {
+		_ = os.Remove(f)
+	}
+}
+
+// measure runs all without a crash, and returns the number of calls.
+func (c *crashing) measure() int {
+	c.t.Helper()
+	var seen atomic.Int64
+	c.before = c.stableImage()
+	for range 2 { // the second time finds what a daemon that has ended leaves
+		seen.Store(0)
+		c.a.startUnder(func(call faultcall.Call) faultcall.Verdict {
+			if c.counts(call) {
+				seen.Add(1)
+			}
+			return faultcall.Pass
+		})
+		c.a.established(c.b.addr)
+		if !c.run() {
+			c.t.Fatal("the script fails without a fault")
+		}
+		c.settled()
+		if now := c.stableImage(); c.model == nil {
+			c.model = now
+		} else {
+			c.hasImage("of the second run", c.model)
+		}
+		if !c.detachAll() {
+			c.t.Fatal("cannot detach")
+		}
+		c.a.showsNoInstance()
+		if c.idle == nil {
+			c.idle = c.stableImage()
+		}
+		c.a.proc.end(syscall.SIGTERM)
+		c.hasImage("after its end", c.idle)
+		c.reset()
+	}
+	return int(seen.Load())
+}
+
+// settled waits until the daemon of a has done what it is to do: routes of b are there, what
+// an earlier run left is swept.
+func (c *crashing) settled() {
+	c.t.Helper()
+	eventually(c.t, routeTimeout, func() error {
+		all, err := c.a.received()
+		if err == nil && all < 3 {
+			err = fmt.Errorf("%d routes received, want those of two machines", all)
+		}
+		return err
+	})
+}
+
+// received returns the number of routes from peers.
+func (n *node) received() (int, error) {
+	var s summary
+	err := n.glass(&s, "summary")
+	return s.Routes.Received, err
+}
+
+// showsNoInstance waits until the looking glass has no instance and no problem.
+func (n *node) showsNoInstance() {
+	n.t.Helper()
+	eventually(n.t, routeTimeout, func() error {
+		var instances, problems []any
+		err := errors.Join(n.glass(&instances, "vpns", "instances"), n.glass(&problems, "vpns", "dataplane", "problems"))
+		if err == nil && len(instances)+len(problems) > 0 {
+			err = fmt.Errorf("instances %v, problems %v", instances, problems)
+		}
+		return err
+	})
+}
+
+// crash kills the daemon before a call and checks that another one gets all right.
+func (c *crashing) crash(at int) {
+	c.t.Helper()
+	when := fmt.Sprintf("after a crash before call %d", at)
+	var seen atomic.Int64
+	c.a.startUnder(func(call faultcall.Call) faultcall.Verdict {
+		if c.counts(call) && seen.Add(1) == int64(at) {
+			when += ", " + call.String()
+			return faultcall.Kill
+		}
+		return faultcall.Pass
+	})
+	if c.run() && c.waitOrEnd() && c.detachAll() && !c.a.proc.exited() {
+		// Calls differ by what the kernel and BGP do when: the last of them may not come.
+		c.a.proc.end(syscall.SIGKILL)
+	} else {
+		c.a.killed()
+	}
+	c.a.start()
+	if !c.run() {
+		c.t.Fatalf("%s: the script fails", when)
+	}
+	c.hasImage(when, c.model)
+	c.detachAll()
+	c.a.showsNoInstance()
+	c.hasImage(when+", all detached", c.idle)
+	c.a.proc.end(syscall.SIGTERM)
+	c.reset()
+}
+
+// waitOrEnd waits for the routes of b, or the end of a's daemon.
+func (c *crashing) waitOrEnd() bool {
+	eventually(c.t, routeTimeout, func() error {
+		n, err := c.a.received()
+		if c.a.proc.exited() {
+			return nil
+		}
+		if err == nil && n < 3 {
+			err = errors.New("routes have not come")
+		}
+		return err
+	})
+	return !c.a.proc.exited()
+}
+
+// TestCrashInDataplane kills a daemon before a call that changes the forwarding plane, at
+// its start, in an attachment, with routes that arrive or in a detachment. Another one
+// gets to the same forwarding state as one that never crashed, and leaves nothing.
+func TestCrashInDataplane(t *testing.T) {
+	t.Parallel()
+	ops := func(v *vm, list func(*vm) []op, detach bool) []op {
+		out := list(v)
+		for i := range out {
+			out[i].detach = detach
+		}
+		return out
+	}
+	evpn := func(v *vm) (list []op) {
+		for _, r := range v.requests(red) {
+			list = append(list, op{request: r})
+		}
+		return list
+	}
+	ipvpn := func(v *vm) (list []op) {
+		for _, r := range v.vrfRequests(blue) {
+			list = append(list, op{request: r})
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		name    string
+		ipvpn   []string
+		machine func(n *node, label string, number int) *vm
+		ops     func(*vm) []op
+		counts  func(faultcall.Call) bool
+		least   int // calls
+	}{
+		{"linux", nil, (*node).vm, evpn, func(c faultcall.Call) bool { return c.Class == faultcall.Netlink && c.Change }, 15},
+		{"ebpf", []string{"dataplane_driver = ebpf"}, func(n *node, label string, number int) *vm { return n.routed(label, number, 1500) }, ipvpn,
+			func(c faultcall.Call) bool {
+				return (c.Class == faultcall.BPF || c.Class == faultcall.Netlink) && c.Change
+			}, 40},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := bareFabric(t, 4, enoughMTU)
+			s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}, ipvpn: tt.ipvpn}
+			c := &crashing{t: t, dir: memory(t), b: f.nodeWith("b", 12, s), counts: tt.counts}
+			s = settings{peers: []netip.Addr{c.b.addr}, ipvpn: tt.ipvpn, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
+			c.a = f.idleNode("a", 11, s)
+			a1, a2, b1, b2 := tt.machine(c.a, "a1", 1), tt.machine(c.a, "a2", 2), tt.machine(c.b, "b1", 3), tt.machine(c.b, "b2", 4)
+			for _, o := range ops(b1, tt.ops, false) {
+				if err := c.b.do(o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first, second := ops(a1, tt.ops, false), ops(a2, tt.ops, false)
+			c.script = slices.Concat(first, second, ops(a2, tt.ops, true)[:1])
+			c.undo = slices.Concat(ops(a1, tt.ops, true), ops(a2, tt.ops, true)[1:])
+			c.late = ops(b2, tt.ops, false)[0]
+			all := c.measure()
+			t.Logf("%d calls", all)
+			if all < tt.least {
+				t.Fatalf("%d calls that change the forwarding plane seen, want more", all)
+			}
+			for _, at := range crashes(all, 12) {
+				c.crash(at)
+			}
+		})
+	}
+}
