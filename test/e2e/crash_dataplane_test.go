@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/bagpipe-vpn/bagpipe/client"
 	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
 )
 
@@ -209,6 +210,7 @@ func (c *crashing) stableImage() []string {
 type crashing struct {
 	t      *testing.T
 	a, b   *node
+	a1, a2 *vm // of a, not attached
 	dir    string
 	script []op // of a; before the last of it a route of b comes
 	undo   []op
@@ -373,61 +375,77 @@ func (c *crashing) waitOrEnd() bool {
 	return !c.a.proc.exited()
 }
 
+// plane is a dataplane driver, with machines and attachments for it.
+type plane struct {
+	ipvpn   []string // lines of the configuration
+	machine func(n *node, label string, number int) *vm
+	// requests are of the machine's addresses.
+	requests func(v *vm) []client.AttachRequest
+	// changes tells of the calls that change the forwarding plane.
+	changes func(faultcall.Call) bool
+}
+
+var linuxPlane = plane{
+	machine:  (*node).vm,
+	requests: func(v *vm) []client.AttachRequest { return v.requests(red) },
+	changes:  func(c faultcall.Call) bool { return c.Class == faultcall.Netlink && c.Change },
+}
+
+var ebpfPlane = plane{
+	ipvpn:    []string{"dataplane_driver = ebpf"},
+	machine:  func(n *node, label string, number int) *vm { return n.routed(label, number, 1500) },
+	requests: func(v *vm) []client.AttachRequest { return v.vrfRequests(blue) },
+	changes: func(c faultcall.Call) bool {
+		return (c.Class == faultcall.BPF || c.Class == faultcall.Netlink) && c.Change
+	},
+}
+
+// ops attaches or detaches a machine's addresses.
+func (p plane) ops(v *vm, detach bool) (list []op) {
+	for _, r := range p.requests(v) {
+		list = append(list, op{detach, r})
+	}
+	return list
+}
+
+// newCrashing makes two nodes with two machines each. One of b is attached, its other one is
+// for the late route. The daemon of a is not started.
+func newCrashing(t *testing.T, p plane) *crashing {
+	t.Helper()
+	f := bareFabric(t, 4, enoughMTU)
+	s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}, ipvpn: p.ipvpn}
+	c := &crashing{t: t, dir: memory(t), b: f.nodeWith("b", 12, s), counts: p.changes}
+	s = settings{peers: []netip.Addr{c.b.addr}, ipvpn: p.ipvpn, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
+	c.a = f.idleNode("a", 11, s)
+	c.a1, c.a2 = p.machine(c.a, "a1", 1), p.machine(c.a, "a2", 2)
+	for _, o := range p.ops(p.machine(c.b, "b1", 3), false) {
+		if err := c.b.do(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.late = p.ops(p.machine(c.b, "b2", 4), false)[0]
+	gone := p.ops(c.a2, true)
+	c.script = slices.Concat(p.ops(c.a1, false), p.ops(c.a2, false), gone[:1])
+	c.undo = slices.Concat(p.ops(c.a1, true), gone[1:])
+	return c
+}
+
 // TestCrashInDataplane kills a daemon before a call that changes the forwarding plane, at
 // its start, in an attachment, with routes that arrive or in a detachment. Another one
 // gets to the same forwarding state as one that never crashed, and leaves nothing.
 func TestCrashInDataplane(t *testing.T) {
 	t.Parallel()
-	ops := func(v *vm, list func(*vm) []op, detach bool) []op {
-		out := list(v)
-		for i := range out {
-			out[i].detach = detach
-		}
-		return out
-	}
-	evpn := func(v *vm) (list []op) {
-		for _, r := range v.requests(red) {
-			list = append(list, op{request: r})
-		}
-		return list
-	}
-	ipvpn := func(v *vm) (list []op) {
-		for _, r := range v.vrfRequests(blue) {
-			list = append(list, op{request: r})
-		}
-		return list
-	}
 	for _, tt := range []struct {
-		name    string
-		ipvpn   []string
-		machine func(n *node, label string, number int) *vm
-		ops     func(*vm) []op
-		counts  func(faultcall.Call) bool
-		least   int // calls
+		name  string
+		plane plane
+		least int // calls
 	}{
-		{"linux", nil, (*node).vm, evpn, func(c faultcall.Call) bool { return c.Class == faultcall.Netlink && c.Change }, 15},
-		{"ebpf", []string{"dataplane_driver = ebpf"}, func(n *node, label string, number int) *vm { return n.routed(label, number, 1500) }, ipvpn,
-			func(c faultcall.Call) bool {
-				return (c.Class == faultcall.BPF || c.Class == faultcall.Netlink) && c.Change
-			}, 40},
+		{"linux", linuxPlane, 15},
+		{"ebpf", ebpfPlane, 40},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := bareFabric(t, 4, enoughMTU)
-			s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}, ipvpn: tt.ipvpn}
-			c := &crashing{t: t, dir: memory(t), b: f.nodeWith("b", 12, s), counts: tt.counts}
-			s = settings{peers: []netip.Addr{c.b.addr}, ipvpn: tt.ipvpn, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
-			c.a = f.idleNode("a", 11, s)
-			a1, a2, b1, b2 := tt.machine(c.a, "a1", 1), tt.machine(c.a, "a2", 2), tt.machine(c.b, "b1", 3), tt.machine(c.b, "b2", 4)
-			for _, o := range ops(b1, tt.ops, false) {
-				if err := c.b.do(o); err != nil {
-					t.Fatal(err)
-				}
-			}
-			first, second := ops(a1, tt.ops, false), ops(a2, tt.ops, false)
-			c.script = slices.Concat(first, second, ops(a2, tt.ops, true)[:1])
-			c.undo = slices.Concat(ops(a1, tt.ops, true), ops(a2, tt.ops, true)[1:])
-			c.late = ops(b2, tt.ops, false)[0]
+			c := newCrashing(t, tt.plane)
 			all := c.measure()
 			t.Logf("%d calls", all)
 			if all < tt.least {

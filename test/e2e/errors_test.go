@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
+)
+
+// outage fails calls of a daemon while it lasts.
+type outage struct {
+	of    func(faultcall.Call) bool
+	errno unix.Errno
+	on    atomic.Bool
+	hits  atomic.Int64
+}
+
+func (o *outage) decide(c faultcall.Call) faultcall.Verdict {
+	if o.on.Load() && o.of(c) {
+		o.hits.Add(1)
+		return faultcall.Fail(o.errno)
+	}
+	return faultcall.Pass
+}
+
+// degraded waits until the node says in the looking glass, in /readyz and in metrics that its
+// forwarding is not as it should be.
+func (n *node) degraded() {
+	n.t.Helper()
+	eventually(n.t, routeTimeout, func() error {
+		var problems []any
+		err := n.glass(&problems, "vpns", "dataplane", "problems")
+		ready, rerr := n.api.Ready(n.t.Context())
+		status, metrics := n.get("/metrics")
+		named := slices.ContainsFunc(ready.NotReady, func(c client.Condition) bool { return strings.HasPrefix(c.Name, "dataplane of instance") })
+		if err = errors.Join(err, rerr); err == nil &&
+			(len(problems) == 0 || ready.Ready || !named || status != 200 || !strings.Contains(metrics, "\nbagpipe_ready 0\n")) {
+			err = fmt.Errorf("problems %v, /readyz %+v, /metrics %d", problems, ready, status)
+		}
+		return err
+	})
+}
+
+// whole waits until the node says that all is well.
+func (n *node) whole() {
+	n.t.Helper()
+	eventually(n.t, 40*time.Second, func() error { // retries are up to 30 s apart
+		var problems []any
+		err := n.glass(&problems, "vpns", "dataplane", "problems")
+		ready, rerr := n.api.Ready(n.t.Context())
+		if err = errors.Join(err, rerr); err == nil && (len(problems) > 0 || !ready.Ready) {
+			err = fmt.Errorf("problems %v, /readyz %+v", problems, ready)
+		}
+		return err
+	})
+}
+
+// TestKernelOutOfMemory has all calls to the forwarding plane fail for a while, in which a route
+// arrives, an endpoint is attached in vain and another one detached. The daemon says that
+// it is degraded, and gets all right by itself when it can.
+func TestKernelOutOfMemory(t *testing.T) {
+	t.Parallel()
+	netlink := func(c faultcall.Call) bool { return c.Class == faultcall.Netlink }
+	changes := func(c faultcall.Call) bool { return netlink(c) && c.Change }
+	bpf := func(c faultcall.Call) bool { return c.Class == faultcall.BPF }
+	for _, tt := range []struct {
+		name  string
+		plane plane
+		of    func(faultcall.Call) bool
+		errno unix.Errno
+	}{
+		{"linux, netlink without buffers", linuxPlane, netlink, unix.ENOBUFS},
+		{"linux, changes without memory", linuxPlane, changes, unix.ENOMEM},
+		{"ebpf, bpf without memory", ebpfPlane, bpf, unix.ENOMEM},
+		{"ebpf, bpf without buffers", ebpfPlane, bpf, unix.ENOBUFS},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrashing(t, tt.plane)
+			o := &outage{of: tt.of, errno: tt.errno}
+			c.a.startUnder(o.decide)
+			c.a.established(c.b.addr)
+			a1, a2 := tt.plane.ops(c.a1, false), tt.plane.ops(c.a2, false)
+			a2gone := tt.plane.ops(c.a2, true)
+			do := func(n *node, list ...op) {
+				t.Helper()
+				for _, o := range list {
+					if err := n.do(o); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			late := func(detach bool) op { l := c.late; l.detach = detach; return l }
+			// The forwarding that the outage is to lead to.
+			do(c.a, a1[0])
+			do(c.b, late(false))
+			c.settled()
+			c.a.whole()
+			want := c.stableImage()
+			do(c.b, late(true))
+			do(c.a, a2...)
+			c.a.whole()
+
+			o.on.Store(true)
+			do(c.b, late(false))
+			if err := c.a.do(a1[1]); err == nil {
+				t.Error("attached during an outage: want it refused, without a trace")
+			}
+			do(c.a, a2gone...)
+			c.settled()
+			c.a.degraded()
+			o.on.Store(false)
+			t.Logf("%d calls failed", o.hits.Load())
+			c.a.whole()
+			c.hasImage("after the outage", want)
+			if c.a.proc.exited() {
+				t.Error("the daemon has ended")
+			}
+		})
+	}
+}
+
+// TestNoDescriptors has a daemon get no file descriptors for a while, in which its peer comes
+// back from a restart and a client connects. API and session come back by themselves.
+func TestNoDescriptors(t *testing.T) {
+	t.Parallel()
+	for _, dials := range []bool{true, false} {
+		t.Run(fmt.Sprintf("dials=%v", dials), func(t *testing.T) {
+			t.Parallel()
+			f := bareFabric(t, 4, enoughMTU)
+			wait := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}}
+			sa, sb := settings{peers: []netip.Addr{f.addr(12)}}, wait
+			if !dials {
+				sa, sb = wait, settings{peers: []netip.Addr{f.addr(11)}}
+			}
+			a, b := f.idleNode("a", 11, sa), f.nodeWith("b", 12, sb)
+			o := &outage{errno: unix.EMFILE, of: func(c faultcall.Call) bool {
+				return c.Class == faultcall.Open || c.Name == "openat"
+			}}
+			a.startUnder(o.decide)
+			a1, b1 := a.vm("a1", 11), b.vm("b1", 21)
+			a1.attach(red)
+			b1.attach(red)
+			a.forwards(red, forwarding{}.behind(b.addr, b1))
+
+			o.on.Store(true)
+			b.restart(syscall.SIGKILL)
+			b1.attach(red)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			if _, err := a.api.Ping(ctx); err == nil {
+				t.Error("the API answers a new client without a descriptor")
+			}
+			eventually(t, routeTimeout, func() error {
+				if hits := o.hits.Load(); hits < 4 {
+					return fmt.Errorf("%d calls failed", hits)
+				}
+				return nil
+			})
+			o.on.Store(false)
+			t.Logf("%d calls failed", o.hits.Load())
+			a.established(b.addr)
+			a.forwards(red, forwarding{}.behind(b.addr, b1))
+			b.forwards(red, forwarding{}.behind(a.addr, a1))
+			a.whole()
+			if a.proc.exited() {
+				t.Error("the daemon has ended")
+			}
+		})
+	}
+}
