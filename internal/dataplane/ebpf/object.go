@@ -128,10 +128,39 @@ func load(spec *ebpf.CollectionSpec, m *maps) (p programs, err error) {
 			err = errors.Join(err, fmt.Errorf("bind map %s to program: %w", name, e))
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, named(&p, m)); err != nil {
 		return p, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// named checks that the kernel has the names by which a later run finds programs and
+// maps. The library leaves them out when the kernel refuses its first try of one, for want
+// of memory for instance.
+func named(p *programs, m *maps) (err error) {
+	check := func(want, got string, e error) {
+		if e == nil && got != want {
+			e = errors.New("the kernel has not taken its name")
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("load %s: %w", want, e))
+		}
+	}
+	for want, prog := range map[string]*ebpf.Program{portProgram: p.port, underlayProgram: p.underlay} {
+		info, e := prog.Info()
+		if e != nil {
+			info = &ebpf.ProgramInfo{}
+		}
+		check(want, info.Name, e)
+	}
+	m.each(func(want string, at **ebpf.Map) {
+		info, e := (*at).Info()
+		if e != nil {
+			info = &ebpf.MapInfo{}
+		}
+		check(want, info.Name, e)
+	})
+	return err
 }
 
 // later are maps that earlier versions have not, which are made when they are missing.
