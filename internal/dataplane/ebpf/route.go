@@ -109,11 +109,15 @@ func (b *batch) flush() {
 // flush gives the keys to the kernel, in one call if it takes all. One that it does not
 // take, or a kernel that takes no batches, gets the rest one by one.
 func flush[K any](b *batch, m *ebpf.Map, keys []K) {
-	done := 0
+	var done int
+	var err error
 	if b.del {
-		done, _ = m.BatchDelete(keys, nil)
+		done, err = m.BatchDelete(keys, nil)
 	} else {
-		done, _ = m.BatchUpdate(keys, b.values, nil)
+		done, err = m.BatchUpdate(keys, b.values, nil)
+	}
+	if err != nil && done == len(keys) {
+		done = 0 // what we asked for: the kernel has given up before it counted
 	}
 	for i := range keys {
 		var err error
