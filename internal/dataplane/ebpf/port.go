@@ -197,11 +197,13 @@ func (d *Driver) deviceFlags(index int) (uint32, error) {
 // one with index except: it was removed and made again.
 func (d *Driver) forgetPort(vrf uint32, name string, except int) error {
 	for index, plugs := range d.ports {
-		if p, ok := plugs[vrf]; !ok || p.name != name || index == except {
+		p, ok := plugs[vrf]
+		if !ok || p.name != name || index == except {
 			continue
 		}
 		delete(plugs, vrf)
 		if err := d.release(index); err != nil {
+			plugs[vrf] = p // found again by the next try
 			return err
 		}
 	}
@@ -222,13 +224,28 @@ func (d *Driver) release(index int) error {
 	return err
 }
 
-// unplug takes a port out of an instance.
+// unplug takes a port out of an instance. What fails is found again by the next try.
 func (d *Driver) unplug(vrf uint32, name string) error {
+	was := map[int]plug{}
+	for index, plugs := range d.ports {
+		if p, ok := plugs[vrf]; ok && p.name == name {
+			was[index] = p
+		}
+	}
 	if err := d.forgetPort(vrf, name, 0); err != nil {
 		return err
 	}
 	k := plugKey{VRF: vrf, Name: name16(name)}
-	return ignoreMissing(d.maps.Plugs.Delete(&k))
+	err := ignoreMissing(d.maps.Plugs.Delete(&k))
+	if err != nil {
+		for index, p := range was {
+			if d.ports[index] == nil {
+				d.ports[index] = map[uint32]plug{}
+			}
+			d.ports[index][vrf] = p
+		}
+	}
+	return err
 }
 
 func (d *Driver) unplugAll(vrf uint32) error {
