@@ -82,6 +82,10 @@ soak: test-packages ## nodes under churn for BAGPIPE_SOAK (30m): nothing grows
 crowd: ## 500 clients of the API with 10,000 endpoints, the daemon killed again and again
 	BAGPIPE_CROWD=full $(GO) test -timeout 45m -count=1 -v -run '^TestCrowd$$' ./test/e2e
 
+.PHONY: faults
+faults: ## crash the daemon before, and fail, every call that writes state or the forwarding plane; long flaps and migrations (about 12 minutes)
+	BAGPIPE_FAULTS=full $(GO) test -timeout 40m -count=1 -run 'Crash|Error|KernelOutOfMemory|NoDescriptors|TestMigration|TestReflectorFlaps' ./test/e2e
+
 # Every fuzz target for a moment; `make fuzz` runs them longer.
 FUZZTIME ?= 10m
 

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
@@ -30,7 +31,7 @@ var (
 	ifIndex   = regexp.MustCompile(`^[0-9]+: `)
 	ownMAC    = regexp.MustCompile(`link/ether [0-9a-f:]+`)
 	bridgeID  = regexp.MustCompile(`(designated_root|bridge_id|designated_bridge|root_id|port_id|port_no|designated_port) [0-9a-fx.:]+`)
-	programID = regexp.MustCompile(` (id [0-9]+|tag [0-9a-f]+|jited|name [a-z_]+)`)
+	programID = regexp.MustCompile(` (id [0-9]+|tag [0-9a-f]+|jited|name bagpipe_[a-z]+)`)
 	ownEntry  = regexp.MustCompile(`^[0-9a-f:]+ dev (\S+) .*permanent$`)
 )
 
@@ -142,34 +143,72 @@ func interfaceIndex(name string) (int, error) {
 	return int(r.Uint32()), err
 }
 
-// image returns the forwarding state of a. Labels have names in it: those of endpoints that
-// were detached and attached again are others.
+// Where numbers of VRFs and labels stand in maps, in key or value.
+var (
+	vrfAt   = regexp.MustCompile(`^(bp1_(?:endpoints|gateways|plugs|vrfs|routes4|routes6) |bp1_(?:ports|sources) [^:]*: )([0-9a-f]{8})`)
+	vrfTo   = regexp.MustCompile(`^(bp1_labels [^:]*: )([0-9a-f]{8})`)
+	vniOf   = regexp.MustCompile(`^(bp1_vrfs [^:]*: )([0-9a-f]{8})`)
+	labelAt = regexp.MustCompile(`^(bp1_(?:endpoints|labels) .{8})([0-9a-f]{8})`)
+)
+
+// image returns the forwarding state of a, in which VRFs are numbered from zero, and labels have
+// names: an attachment that was refused or undone in between has taken numbers.
 func (c *crashing) image() ([]string, error) {
 	list, err := c.a.image()
-	var replace []string
-	remote, _ := c.b.identifiers()
-	for k, id := range remote {
-		replace = append(replace, fmt.Sprintf("%x", c.b.addr.AsSlice())+labelIn(id), "(hop to "+strings.Fields(k)[1]+")")
-	}
 	local, _ := c.a.identifiers() // none while the daemon is away
+	remote, _ := c.b.identifiers()
+	names, vnis, hops := map[string]string{}, map[string]string{}, []string{}
 	for k, id := range local {
-		replace = append(replace, labelIn(id), "(label of "+strings.Fields(k)[1]+")")
+		vnis[vniIn(id)] = "<vni>"
+		names[labelIn(id)] = "<" + strings.Fields(k)[1] + ">"
+		hops = append(hops, fmt.Sprintf("%x", c.a.addr.AsSlice())+labelIn(id), "<a:"+strings.Fields(k)[1]+">")
 	}
-	names := strings.NewReplacer(replace...)
-	for i := range list {
-		if strings.HasPrefix(list[i], "bp1_") {
-			list[i] = names.Replace(list[i])
+	for k, id := range remote {
+		hops = append(hops, fmt.Sprintf("%x", c.b.addr.AsSlice())+labelIn(id), "<b:"+strings.Fields(k)[1]+">")
+	}
+	var vrfs []string
+	for _, line := range list {
+		if rest, ok := strings.CutPrefix(line, "bp1_vrfs "); ok {
+			vrfs = append(vrfs, rest[:8])
+		}
+	}
+	rename := func(line string, at *regexp.Regexp, name func(string) string) string {
+		if m := at.FindStringSubmatchIndex(line); m != nil {
+			line = line[:m[4]] + name(line[m[4]:m[5]]) + line[m[5]:]
+		}
+		return line
+	}
+	vrf := func(number string) string {
+		if i := slices.Index(vrfs, number); i >= 0 {
+			return fmt.Sprintf("<vrf%3d>", i) // eight octets, as before
+		}
+		return number
+	}
+	vni := func(number string) string { return cmp.Or(vnis[number], number) }
+	label := func(number string) string { return cmp.Or(names[number], number) }
+	byHop := strings.NewReplacer(hops...)
+	for i, line := range list {
+		if strings.HasPrefix(line, "bp1_") {
+			line = rename(rename(rename(line, vniOf, vni), vrfTo, vrf), vrfAt, vrf)
+			list[i] = byHop.Replace(rename(line, labelAt, label))
 		}
 	}
 	slices.Sort(list)
 	return list, err
 }
 
-// labelIn returns the label of an endpoint as it stands in maps.
+// vniIn and labelIn return the VNI and the label of an endpoint as they stand in maps.
+func vniIn(identifiers string) string { return hexOf(identifiers, "VNI %d") }
+
 func labelIn(identifiers string) string {
-	var vni, label uint32
-	_, _ = fmt.Sscanf(identifiers, "VNI %d, label %d,", &vni, &label)
-	return fmt.Sprintf("%x", binary.LittleEndian.AppendUint32(nil, label))
+	_, rest, _ := strings.Cut(identifiers, ", ")
+	return hexOf(rest, "label %d")
+}
+
+func hexOf(text, format string) string {
+	var n uint32
+	_, _ = fmt.Sscanf(text, format, &n)
+	return fmt.Sprintf("%x", binary.LittleEndian.AppendUint32(nil, n))
 }
 
 // hasImage waits until a has exactly that forwarding state.
@@ -178,7 +217,7 @@ func (c *crashing) hasImage(when string, want []string) {
 	n := c.a
 	eventually(n.t, routeTimeout, func() error {
 		got, err := c.image()
-		if diff := cmp.Diff(want, got); err == nil && diff != "" {
+		if diff := gocmp.Diff(want, got); err == nil && diff != "" {
 			err = fmt.Errorf("state of %s %s (-want +got):\n%s", n.label, when, diff)
 		}
 		return err

@@ -19,8 +19,10 @@
 // Everything that a test makes carries the run's name (runID). TestMain fails
 // the run when a namespace, process or file of that name is left at its end.
 //
-// BAGPIPE_FAULTS=full makes the tests of faults as long as they are meant to be; CI runs a short
-// form. The rows of both have the same names in docs/reliability.md.
+// Some tests run a daemon under supervision of its system calls (package faultcall), which
+// crash it or fail at calls spread over all that there are. BAGPIPE_FAULTS=full ("make
+// faults") does so at each, and makes flaps and migrations as long as they are meant to be;
+// the rows of both forms have the same names in docs/reliability.md.
 //
 // The programs are built with "go build", so that GOFLAGS=-overlay=FILE runs the
 // tests against a changed source: a way to see that they can fail.

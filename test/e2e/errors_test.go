@@ -182,3 +182,55 @@ func TestNoDescriptors(t *testing.T) {
 		})
 	}
 }
+
+// TestErrorInDataplane has one call fail that changes the forwarding plane. A daemon that does
+// not start for it is started again, as systemd does; a request that is refused for it is sent again, as
+// agents do. It leads to the same forwarding state as without an error, and leaves nothing.
+func TestErrorInDataplane(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		plane plane
+	}{{"linux", linuxPlane}, {"ebpf", ebpfPlane}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrashing(t, tt.plane)
+			for _, at := range crashes(c.measure(), 24) {
+				c.failOnce(at)
+			}
+		})
+	}
+}
+
+// failOnce fails a call and checks that all gets right.
+func (c *crashing) failOnce(at int) {
+	c.t.Helper()
+	when := fmt.Sprintf("after an error of call %d", at)
+	var seen atomic.Int64
+	c.a.startUnder(func(call faultcall.Call) faultcall.Verdict {
+		if c.counts(call) && seen.Add(1) == int64(at) {
+			return faultcall.Fail(unix.ENOMEM)
+		}
+		return faultcall.Pass
+	})
+	if c.a.proc.exited() {
+		if code := c.a.proc.cmd.ProcessState.ExitCode(); code != 1 {
+			c.t.Errorf("%s: exit status %d, want 1", when, code)
+		}
+		c.a.start()
+	}
+	refused := 0
+	for !c.run() {
+		if refused++; refused > 1 {
+			c.t.Fatalf("%s: requests are refused again", when)
+		}
+	}
+	c.hasImage(when, c.model)
+	if !c.detachAll() {
+		c.t.Errorf("%s: cannot detach", when)
+	}
+	c.a.showsNoInstance()
+	c.hasImage(when+", all detached", c.idle)
+	c.a.proc.end(syscall.SIGTERM)
+	c.reset()
+}
