@@ -254,6 +254,7 @@ type crashing struct {
 	script []op // of a; before the last of it a route of b comes
 	undo   []op
 	late   op // of b
+	stale  op // of b, undone while the daemon of a is away
 	counts func(faultcall.Call) bool
 	// before is what a has without a daemon; idle with one that has nothing attached, and
 	// after it; model is what the script leads to.
@@ -373,6 +374,10 @@ func (n *node) showsNoInstance() {
 func (c *crashing) crash(at int) {
 	c.t.Helper()
 	when := fmt.Sprintf("after a crash before call %d", at)
+	stale := c.stale
+	if err := c.b.do(stale); err != nil {
+		c.t.Fatal(err)
+	}
 	var seen atomic.Int64
 	c.a.startUnder(func(call faultcall.Call) faultcall.Verdict {
 		if c.counts(call) && seen.Add(1) == int64(at) {
@@ -386,6 +391,10 @@ func (c *crashing) crash(at int) {
 		c.a.proc.end(syscall.SIGKILL)
 	} else {
 		c.a.killed()
+	}
+	stale.detach = true
+	if err := c.b.do(stale); err != nil {
+		c.t.Fatal(err)
 	}
 	c.a.start()
 	if !c.run() {
@@ -447,8 +456,8 @@ func (p plane) ops(v *vm, detach bool) (list []op) {
 	return list
 }
 
-// newCrashing makes two nodes with two machines each. One of b is attached, its other one is
-// for the late route. The daemon of a is not started.
+// newCrashing makes two nodes with machines. One of b is attached, others are for the late and
+// the stale route. The daemon of a is not started.
 func newCrashing(t *testing.T, p plane) *crashing {
 	t.Helper()
 	f := bareFabric(t, 4, enoughMTU)
@@ -463,6 +472,7 @@ func newCrashing(t *testing.T, p plane) *crashing {
 		}
 	}
 	c.late = p.ops(p.machine(c.b, "b2", 4), false)[0]
+	c.stale = p.ops(p.machine(c.b, "b3", 5), false)[0]
 	gone := p.ops(c.a2, true)
 	c.script = slices.Concat(p.ops(c.a1, false), p.ops(c.a2, false), gone[:1])
 	c.undo = slices.Concat(p.ops(c.a1, true), gone[1:])
@@ -470,7 +480,8 @@ func newCrashing(t *testing.T, p plane) *crashing {
 }
 
 // TestCrashInDataplane kills a daemon before a call that changes the forwarding plane, at
-// its start, in an attachment, with routes that arrive or in a detachment. Another one
+// its start, in an attachment, with routes that arrive or in a detachment. A route is
+// withdrawn while it is away. Another one
 // gets to the same forwarding state as one that never crashed, and leaves nothing.
 func TestCrashInDataplane(t *testing.T) {
 	t.Parallel()
