@@ -22,7 +22,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/bagpipe-vpn/bagpipe/client"
 	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
 )
 
@@ -248,7 +247,7 @@ func (c *crashing) stableImage() []string {
 // crashing is a network of a node that crashes and one that does not.
 type crashing struct {
 	t      *testing.T
-	a, b   *node
+	a, b   *planeNode
 	a1, a2 *vm // of a, not attached
 	dir    string
 	script []op // of a; before the last of it a route of b comes
@@ -423,31 +422,6 @@ func (c *crashing) waitOrEnd() bool {
 	return !c.a.proc.exited()
 }
 
-// plane is a dataplane driver, with machines and attachments for it.
-type plane struct {
-	ipvpn   []string // lines of the configuration
-	machine func(n *node, label string, number int) *vm
-	// requests are of the machine's addresses.
-	requests func(v *vm) []client.AttachRequest
-	// changes tells of the calls that change the forwarding plane.
-	changes func(faultcall.Call) bool
-}
-
-var linuxPlane = plane{
-	machine:  (*node).vm,
-	requests: func(v *vm) []client.AttachRequest { return v.requests(red) },
-	changes:  func(c faultcall.Call) bool { return c.Class == faultcall.Netlink && c.Change },
-}
-
-var ebpfPlane = plane{
-	ipvpn:    []string{"dataplane_driver = ebpf"},
-	machine:  func(n *node, label string, number int) *vm { return n.routed(label, number, 1500) },
-	requests: func(v *vm) []client.AttachRequest { return v.vrfRequests(blue) },
-	changes: func(c faultcall.Call) bool {
-		return (c.Class == faultcall.BPF || c.Class == faultcall.Netlink) && c.Change
-	},
-}
-
 // ops attaches or detaches a machine's addresses.
 func (p plane) ops(v *vm, detach bool) (list []op) {
 	for _, r := range p.requests(v) {
@@ -461,18 +435,18 @@ func (p plane) ops(v *vm, detach bool) (list []op) {
 func newCrashing(t *testing.T, p plane) *crashing {
 	t.Helper()
 	f := bareFabric(t, 4, enoughMTU)
-	s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}, ipvpn: p.ipvpn}
-	c := &crashing{t: t, dir: memory(t), b: f.nodeWith("b", 12, s), counts: p.changes}
-	s = settings{peers: []netip.Addr{c.b.addr}, ipvpn: p.ipvpn, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
-	c.a = f.idleNode("a", 11, s)
-	c.a1, c.a2 = p.machine(c.a, "a1", 1), p.machine(c.a, "a2", 2)
-	for _, o := range p.ops(p.machine(c.b, "b1", 3), false) {
+	s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}}
+	c := &crashing{t: t, dir: memory(t), b: f.planeNode(p, "b", 12, s), counts: p.changes}
+	s = settings{peers: []netip.Addr{c.b.addr}, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
+	c.a = f.idlePlaneNode(p, "a", 11, s)
+	c.a1, c.a2 = c.a.machine("a1", 1), c.a.machine("a2", 2)
+	for _, o := range p.ops(c.b.machine("b1", 3), false) {
 		if err := c.b.do(o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.late = p.ops(p.machine(c.b, "b2", 4), false)[0]
-	c.stale = p.ops(p.machine(c.b, "b3", 5), false)[0]
+	c.late = p.ops(c.b.machine("b2", 4), false)[0]
+	c.stale = p.ops(c.b.machine("b3", 5), false)[0]
 	gone := p.ops(c.a2, true)
 	c.script = slices.Concat(p.ops(c.a1, false), p.ops(c.a2, false), gone[:1])
 	c.undo = slices.Concat(p.ops(c.a1, true), gone[1:])
@@ -481,19 +455,17 @@ func newCrashing(t *testing.T, p plane) *crashing {
 
 // TestCrashInDataplane kills a daemon before a call that changes the forwarding plane, at
 // its start, in an attachment, with routes that arrive or in a detachment. A route is
-// withdrawn while it is away. Another one
-// gets to the same forwarding state as one that never crashed, and leaves nothing.
+// withdrawn while it is away. Another one gets to the same forwarding state as one that never crashed, and leaves nothing.
 func TestCrashInDataplane(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name  string
 		plane plane
 		least int // calls
 	}{
-		{"linux", linuxPlane, 15},
-		{"ebpf", ebpfPlane, 40},
+		{linuxEVPN, 15},
+		{ebpfPlane, 40},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run(tt.plane.name, func(t *testing.T) {
 			t.Parallel()
 			c := newCrashing(t, tt.plane)
 			all := c.measure()

@@ -29,7 +29,7 @@ func init() { faultcall.Exec() }
 // crashes returns the numbers of the calls, 1 to all, that a test crashes before: some
 // spread over them, or each with BAGPIPE_FAULTS=full.
 func crashes(all, some int) (list []int) {
-	if os.Getenv("BAGPIPE_FAULTS") == "full" || all <= some {
+	if faultsFull || all <= some {
 		some = all
 	}
 	for i := range some {
@@ -152,7 +152,7 @@ func stateNode(t *testing.T) (n *node, dir string) {
 	ns := newNS(t, "node-state")
 	ip(t, ns, "address add 192.0.2.11/32 dev lo")
 	dir = memory(t)
-	n = &node{NS: ns, t: t, label: "state", conf: filepath.Join(t.TempDir(), "bgp.conf")}
+	n = &node{NS: ns, t: t, label: "state", daemon: program("bagpipe-bgp"), conf: filepath.Join(t.TempDir(), "bgp.conf")}
 	text := "[BGP]\nlocal_address = 192.0.2.11\nmy_as = 64512\n[COMMON]\nstate_directory = " + dir +
 		"\n[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver = dummy\n[DATAPLANE_DRIVER_EVPN]\ndataplane_driver = dummy\n"
 	if err := os.WriteFile(n.conf, []byte(text), 0o644); err != nil {

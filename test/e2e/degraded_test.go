@@ -93,7 +93,7 @@ func (n *node) degraded(c *http.Client, cause, name, reason string) {
 // sound waits until no fault is left anywhere.
 func (n *node) sound(c *http.Client) {
 	n.t.Helper()
-	eventually(n.t, routeTimeout, func() error {
+	eventually(n.t, 2*routeTimeout, func() error { // retries are up to 30 s apart
 		g, err := n.glanceBy(c)
 		total := 0
 		for _, count := range g.causes {

@@ -4,11 +4,8 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bagpipe-vpn/bagpipe/client"
 	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
 )
 
@@ -36,38 +32,6 @@ func (o *outage) decide(c faultcall.Call) faultcall.Verdict {
 	return faultcall.Pass
 }
 
-// degraded waits until the node says in the looking glass, in /readyz and in metrics that its
-// forwarding is not as it should be.
-func (n *node) degraded() {
-	n.t.Helper()
-	eventually(n.t, routeTimeout, func() error {
-		var problems []any
-		err := n.glass(&problems, "vpns", "dataplane", "problems")
-		ready, rerr := n.api.Ready(n.t.Context())
-		status, metrics := n.get("/metrics")
-		named := slices.ContainsFunc(ready.NotReady, func(c client.Condition) bool { return strings.HasPrefix(c.Name, "dataplane of instance") })
-		if err = errors.Join(err, rerr); err == nil &&
-			(len(problems) == 0 || ready.Ready || !named || status != 200 || !strings.Contains(metrics, "\nbagpipe_ready 0\n")) {
-			err = fmt.Errorf("problems %v, /readyz %+v, /metrics %d", problems, ready, status)
-		}
-		return err
-	})
-}
-
-// whole waits until the node says that all is well.
-func (n *node) whole() {
-	n.t.Helper()
-	eventually(n.t, 40*time.Second, func() error { // retries are up to 30 s apart
-		var problems []any
-		err := n.glass(&problems, "vpns", "dataplane", "problems")
-		ready, rerr := n.api.Ready(n.t.Context())
-		if err = errors.Join(err, rerr); err == nil && (len(problems) > 0 || !ready.Ready) {
-			err = fmt.Errorf("problems %v, /readyz %+v", problems, ready)
-		}
-		return err
-	})
-}
-
 // TestKernelOutOfMemory has all calls to the forwarding plane fail for a while, in which a route
 // arrives, an endpoint is attached in vain and another one detached. The daemon says that
 // it is degraded, and gets all right by itself when it can.
@@ -82,8 +46,8 @@ func TestKernelOutOfMemory(t *testing.T) {
 		of    func(faultcall.Call) bool
 		errno unix.Errno
 	}{
-		{"linux, netlink without buffers", linuxPlane, netlink, unix.ENOBUFS},
-		{"linux, changes without memory", linuxPlane, changes, unix.ENOMEM},
+		{"linux, netlink without buffers", linuxEVPN, netlink, unix.ENOBUFS},
+		{"linux, changes without memory", linuxEVPN, changes, unix.ENOMEM},
 		{"ebpf, bpf without memory", ebpfPlane, bpf, unix.ENOMEM},
 		{"ebpf, bpf without buffers", ebpfPlane, bpf, unix.ENOBUFS},
 	} {
@@ -95,7 +59,7 @@ func TestKernelOutOfMemory(t *testing.T) {
 			c.a.established(c.b.addr)
 			a1, a2 := tt.plane.ops(c.a1, false), tt.plane.ops(c.a2, false)
 			a2gone := tt.plane.ops(c.a2, true)
-			do := func(n *node, list ...op) {
+			do := func(n *planeNode, list ...op) {
 				t.Helper()
 				for _, o := range list {
 					if err := n.do(o); err != nil {
@@ -108,11 +72,11 @@ func TestKernelOutOfMemory(t *testing.T) {
 			do(c.a, a1[0])
 			do(c.b, late(false))
 			c.settled()
-			c.a.whole()
+			c.a.sound(c.a.http)
 			want := c.stableImage()
 			do(c.b, late(true))
 			do(c.a, a2...)
-			c.a.whole()
+			c.a.sound(c.a.http)
 
 			o.on.Store(true)
 			do(c.b, late(false))
@@ -121,10 +85,10 @@ func TestKernelOutOfMemory(t *testing.T) {
 			}
 			do(c.a, a2gone...)
 			c.settled()
-			c.a.degraded()
+			c.a.degraded(c.a.http, "dataplane", "dataplane of instance "+tt.plane.requests(c.a1)[0].VPNInstanceID, "")
 			o.on.Store(false)
 			t.Logf("%d calls failed", o.hits.Load())
-			c.a.whole()
+			c.a.sound(c.a.http)
 			c.hasImage("after the outage", want)
 			if c.a.proc.exited() {
 				t.Error("the daemon has ended")
@@ -146,7 +110,8 @@ func TestNoDescriptors(t *testing.T) {
 			if !dials {
 				sa, sb = wait, settings{peers: []netip.Addr{f.addr(11)}}
 			}
-			a, b := f.idleNode("a", 11, sa), f.nodeWith("b", 12, sb)
+			a, b := f.idleNode("a", 11), f.nodeWith("b", 12, sb)
+			a.configure(sa)
 			o := &outage{errno: unix.EMFILE, of: func(c faultcall.Call) bool {
 				return c.Class == faultcall.Open || c.Name == "openat"
 			}}
@@ -175,7 +140,7 @@ func TestNoDescriptors(t *testing.T) {
 			a.established(b.addr)
 			a.forwards(red, forwarding{}.behind(b.addr, b1))
 			b.forwards(red, forwarding{}.behind(a.addr, a1))
-			a.whole()
+			a.sound(a.http)
 			if a.proc.exited() {
 				t.Error("the daemon has ended")
 			}
@@ -188,13 +153,10 @@ func TestNoDescriptors(t *testing.T) {
 // agents do. It leads to the same forwarding state as without an error, and leaves nothing.
 func TestErrorInDataplane(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name  string
-		plane plane
-	}{{"linux", linuxPlane}, {"ebpf", ebpfPlane}} {
-		t.Run(tt.name, func(t *testing.T) {
+	for _, p := range []plane{linuxEVPN, ebpfPlane} {
+		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			c := newCrashing(t, tt.plane)
+			c := newCrashing(t, p)
 			for _, at := range crashes(c.measure(), 24) {
 				c.failOnce(at)
 			}

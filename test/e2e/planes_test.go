@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/bagpipe-vpn/bagpipe/client"
+	"github.com/bagpipe-vpn/bagpipe/internal/faultcall"
 	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
 	"github.com/bagpipe-vpn/bagpipe/internal/ovsdb/ovstest"
 )
@@ -17,13 +18,23 @@ type plane struct {
 	// ipvpn are lines of the IP VPN section, or of what follows it.
 	ipvpn []string
 	ovs   bool
+	// changes tells of the calls that change the forwarding plane.
+	changes func(faultcall.Call) bool
 }
 
 var (
-	linuxEVPN  = plane{name: "linux, E-VPN", vpn: client.EVPN}
+	linuxEVPN = plane{
+		name: "linux, E-VPN", vpn: client.EVPN,
+		changes: func(c faultcall.Call) bool { return c.Class == faultcall.Netlink && c.Change },
+	}
 	linuxIPVPN = plane{name: "linux, IP VPN", vpn: client.IPVPN, ipvpn: []string{"dataplane_driver = linux"}}
-	ebpfPlane  = plane{name: "ebpf", vpn: client.IPVPN, ipvpn: []string{"dataplane_driver = ebpf"}}
-	ovsPlane   = plane{name: "ovs", vpn: client.IPVPN, ovs: true, ipvpn: []string{
+	ebpfPlane  = plane{
+		name: "ebpf", vpn: client.IPVPN, ipvpn: []string{"dataplane_driver = ebpf"},
+		changes: func(c faultcall.Call) bool {
+			return (c.Class == faultcall.BPF || c.Class == faultcall.Netlink) && c.Change
+		},
+	}
+	ovsPlane = plane{name: "ovs", vpn: client.IPVPN, ovs: true, ipvpn: []string{
 		"dataplane_driver = ovs", "ovs_bridge = br-mpls", "mpls_interface = *gre*", "gre_tunnel_options = packet_type=legacy_l3", "arp_responder = True",
 	}}
 )
@@ -35,8 +46,16 @@ type planeNode struct {
 	sw *ovstest.Switch
 }
 
-// planeNode adds a node with a dataplane to the fabric.
+// planeNode adds a node with a dataplane to the fabric and starts its daemon.
 func (f *fabric) planeNode(p plane, label string, number int, s settings) *planeNode {
+	f.t.Helper()
+	n := f.idlePlaneNode(p, label, number, s)
+	n.start()
+	return n
+}
+
+// idlePlaneNode is planeNode without the start.
+func (f *fabric) idlePlaneNode(p plane, label string, number int, s settings) *planeNode {
 	f.t.Helper()
 	n := &planeNode{plane: p, node: f.idleNode(label, number)}
 	s.ipvpn = append(s.ipvpn, p.ipvpn...)
@@ -50,7 +69,6 @@ func (f *fabric) planeNode(p plane, label string, number int, s settings) *plane
 		s.ipvpn = append(s.ipvpn, "[OVS]", "ovsdb_connection = "+n.sw.DB(), "run_dir = "+n.sw.Dir)
 	}
 	n.configure(s)
-	n.start()
 	return n
 }
 
@@ -73,24 +91,28 @@ func (n *planeNode) machine(label string, number int) *vm {
 	return v
 }
 
+// requests are the attachments of a machine's addresses.
+func (p plane) requests(v *vm) []client.AttachRequest {
+	if p.vpn == client.EVPN {
+		return v.requests(red)
+	}
+	return v.vrfRequests(blue)
+}
+
 // enter attaches a machine to the VPN of the dataplane's type.
 func (n *planeNode) enter(v *vm) {
 	n.t.Helper()
-	if n.vpn == client.EVPN {
-		v.attach(red)
-		return
+	for _, r := range n.requests(v) {
+		n.attach(r)
 	}
-	v.join(blue)
 }
 
 // quit undoes enter.
 func (n *planeNode) quit(v *vm) {
 	n.t.Helper()
-	if n.vpn == client.EVPN {
-		v.detach(red)
-		return
+	for _, r := range n.requests(v) {
+		n.detach(r)
 	}
-	v.leave(blue)
 }
 
 // meet has two nodes look for each other on the underlay: a switch in user space that has
