@@ -146,8 +146,13 @@ func linked(t *testing.T) (a, b *nstest.NS) {
 func TestLinkLocal(t *testing.T) {
 	t.Parallel()
 	a, b := linked(t)
-	index := strings.SplitN(a.Run("ip", "-o", "link", "show", "eth0"), ":", 2)[0]
-	together(t, newLive(t, a, NewNode(nil), quick("fe80::1", "fe80::2%"+index)),
+	var device *net.Interface
+	var err error
+	a.Do(func() { device, err = net.InterfaceByName("eth0") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	together(t, newLive(t, a, NewNode(nil), quick("fe80::1", fmt.Sprintf("fe80::2%%%d", device.Index))),
 		newLive(t, b, NewNode(nil), quick("fe80::2%eth0", "fe80::1")))
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bmp"
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
+	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/nodelock"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
@@ -87,6 +89,7 @@ func (d *Daemon) build(book *logbook.Book) error {
 			dataplane.EVPN: cfg.EVPN.LocalAddress, dataplane.IPVPN: cfg.IPVPN.LocalAddress,
 		},
 		AcceptNoEncap: cfg.BGP.EVPNAcceptNoEncapsulation, RTC: cfg.BGP.EnableRTC, Joiner: joiner{finish: cfg.IPVPN.Driver == "ovs"}, Log: log, Store: d.store,
+		FirstLabel: firstLabel(d.drivers[dataplane.IPVPN]),
 	}, routes, d.reconciler)
 	if err != nil {
 		return err
@@ -128,6 +131,15 @@ func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
 	}
 	c.Peers, c.Dynamic = neighbours(cfg)
 	return c
+}
+
+// firstLabel returns the smallest label to hand out. Where packets with labels may come in VXLAN,
+// small numbers are left to the VNIs that operators choose for E-VPN.
+func firstLabel(ipvpn dataplane.Driver) uint32 {
+	if slices.Contains(ipvpn.Capabilities().Encaps, encap.VXLAN) {
+		return 1 << 19
+	}
+	return 0
 }
 
 // neighbours returns what the speaker takes as its neighbours.

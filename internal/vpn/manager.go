@@ -35,6 +35,8 @@ type Config struct {
 	Joiner Joiner
 	// Store keeps instances and endpoints over a restart; nil if nobody does.
 	Store *store.Store
+	// FirstLabel is the smallest label to hand out; 0: 16, the smallest that there is.
+	FirstLabel uint32
 	// RTC announces which route targets the instances import (RFC 4684).
 	RTC bool
 	Log *slog.Logger
@@ -83,7 +85,7 @@ func NewManager(c Config, r *rib.RIB, rec *dataplane.Reconciler) (*Manager, erro
 		Config: c, rib: r, reconciler: rec, pool: newPool(), instances: map[string]*Instance{}, vnis: map[uint32]struct{}{},
 		joins:  map[string]*join{},
 		rds:    allocator.New("route distinguisher", 0, 65535),
-		labels: allocator.New("label", 16, 1048575),
+		labels: allocator.New("label", max(c.FirstLabel, 16), 1<<20-1), // RFC 3032 §2.1
 		behind: behind{labels: map[wire.NLRI]uint32{}}, redirects: redirects{byRT: map[wire.RT]*redirectInstance{}},
 	}
 	m.readStore()

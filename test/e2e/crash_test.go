@@ -128,7 +128,7 @@ func (n *node) identifiers() (map[string]string, error) {
 // stateScript attaches and detaches endpoints of both kinds; instances come, go and come
 // again.
 func stateScript() (list []op) {
-	a, b := &vm{tap: "tap1", mac: vmMAC(1), number: 1}, &vm{tap: "tap2", mac: vmMAC(2), number: 2}
+	a, b := &vm{tap: "tap1", mac: vmMAC(1), number: 1, port: client.LocalPort{LinuxIF: "tap1"}}, &vm{tap: "tap2", mac: vmMAC(2), number: 2, port: client.LocalPort{LinuxIF: "tap2"}}
 	for _, v := range []*vm{a, b} {
 		v.v4, v.v6 = netip.PrefixFrom(gateway4(v.number).Addr().Next(), 28), netip.PrefixFrom(gateway6(v.number).Addr().Next(), 64)
 	}
