@@ -39,7 +39,7 @@ func run(args []string) int {
 		fmt.Println("bagpipe-bgp", version.String())
 		return 0
 	}
-	cfg, warnings, err := config.Load(flags.Source)
+	cfg, warnings, err := load(flags.Source)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bagpipe-bgp: configuration:\n%v\n", err)
 		for _, w := range warnings {
@@ -65,6 +65,16 @@ func run(args []string) int {
 	return 0
 }
 
+// load loads the configuration. State is kept where systemd has made a directory for it, unless
+// the configuration says where.
+func load(src config.Source) (*config.Config, []config.Warning, error) {
+	cfg, warnings, err := config.Load(src)
+	if err == nil && cfg.Common.StateDirectory == "" {
+		cfg.Common.StateDirectory, _, _ = strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	}
+	return cfg, warnings, err
+}
+
 func logWarnings(log *slog.Logger, warnings []config.Warning) {
 	for _, w := range warnings {
 		log.Log(context.Background(), w.Level(), w.String())
@@ -73,7 +83,7 @@ func logWarnings(log *slog.Logger, warnings []config.Warning) {
 
 // reload loads the configuration again and logs what there is to say about it.
 func reload(src config.Source, log *slog.Logger) (*config.Config, error) {
-	cfg, warnings, err := config.Load(src)
+	cfg, warnings, err := load(src)
 	logWarnings(log, warnings)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {

@@ -218,8 +218,9 @@ func TestService(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	listening(t, b, netip.MustParseAddr("192.0.2.2").String())
-	m := newServiceManager(t)
-	p := start(t, a, confFile(t, nodeConf("192.0.2.1", "peers = 192.0.2.2\n")), "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=300000")
+	m, state := newServiceManager(t), t.TempDir()
+	p := start(t, a, confFile(t, nodeConf("192.0.2.1", "peers = 192.0.2.2\n")), "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=300000",
+		"STATE_DIRECTORY="+state+":/none")
 	m.hears("READY=1", 1)
 	m.hears("STATUS=1 of 1 BGP sessions established, 0 VPN instances, 0 endpoints", 1)
 	m.hears("WATCHDOG=1", 3)
@@ -231,6 +232,9 @@ func TestService(t *testing.T) {
 	m.hears("STOPPING=1", 1)
 	if code := p.ends(); code != 0 {
 		t.Errorf("exit status %d, want 0:\n%s", code, p.text())
+	}
+	if files, err := os.ReadDir(state); err != nil || len(files) == 0 {
+		t.Errorf("nothing is kept in the first of STATE_DIRECTORY: %v", err)
 	}
 }
 

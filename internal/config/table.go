@@ -61,7 +61,8 @@ var commonOptions = []option{
 	}, {
 		section: sectionCommon, name: "state_directory", ours: true,
 		help: "Directory in which attachments, route distinguishers, labels and VNIs are kept, so that they are there " +
-			"again after a restart; one for each daemon. Empty: nothing is kept, and agents have to attach again.",
+			"again after a restart; one for each daemon. Empty: where the service has its `StateDirectory=` (systemd), else " +
+			"nothing is kept, and agents have to attach again.",
 		field: func(c *Config) any { return &c.Common.StateDirectory },
 	}, {
 		section: sectionCommon, name: "cleanup_on_stop", typ: typeBool, def: "false", ours: true,

@@ -17,10 +17,8 @@ const pingRecord = "ping"
 // new one, at which they attach all ports again: a number in 1..2^63-1, since 0 means "never seen" to them.
 func (d *Daemon) pingNumber() uint64 {
 	if d.manager.Kept() {
-		for name, value := range d.store.All() {
-			if n, err := strconv.ParseUint(string(value), 10, 63); name == pingRecord && err == nil && n > 0 {
-				return n
-			}
+		if n, err := strconv.ParseUint(string(d.store.Get(pingRecord)), 10, 63); err == nil && n > 0 {
+			return n
 		}
 	}
 	n := 1 + rand.Uint64N(math.MaxInt64)

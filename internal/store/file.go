@@ -142,6 +142,19 @@ func (s *Store) All() iter.Seq2[string, []byte] {
 	return s.all(&damage)
 }
 
+// Get returns the value of a record as it is on disk; nil when there is none or it is damaged.
+func (s *Store) Get(name string) (value []byte) {
+	_ = s.db.View(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(recordBucket); b != nil {
+			if v, ok := unseal(name, b.Get([]byte(name))); ok {
+				value = v
+			}
+		}
+		return nil
+	})
+	return value
+}
+
 // all passes over damaged records, and notes that there are some.
 func (s *Store) all(damage *error) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
