@@ -25,11 +25,15 @@ func (p *Peer) DisableFor(why, text string) {
 // Enable lets a peer connect that was disabled or held down.
 func (p *Peer) Enable() { p.command(p.enable) }
 
-// Reset closes the session and connects again at once; text goes to the peer's
-// operator (RFC 9003).
+// Reset closes the session, or ends the pause before the next attempt, and connects
+// again at once; text goes to the peer's operator (RFC 9003).
 func (p *Peer) Reset(text string) {
 	p.command(func() {
 		p.backOff, p.flaps = firstRetry, 0
+		if p.unconnected() && !p.disabled && (p.starting || !p.Passive) {
+			p.retry.Reset(0)
+			return
+		}
 		p.close(wire.Shutdown(wire.CeaseAdminReset, text), evBadMessage)
 	})
 }

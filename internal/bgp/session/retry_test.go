@@ -203,6 +203,33 @@ func TestFlappingPeerThatIsAway(t *testing.T) {
 	})
 }
 
+// A reset does not wait for the end of a pause, be it for a peer that is away or one whose
+// sessions are damped.
+func TestResetEndsThePause(t *testing.T) {
+	t.Parallel()
+	run(t, func(c *Config) { c.RetryMax = time.Hour }, func(r *rig) {
+		atOnce := func(when string) {
+			t.Helper()
+			n := len(r.dialTimes())
+			r.peer.Reset("")
+			synctest.Wait()
+			if got := len(r.dialTimes()) - n; got != 1 {
+				t.Errorf("%d dials at once after a reset %s, want 1", got, when)
+			}
+		}
+		for range 7 {
+			c := r.outgoing()
+			r.establish(c, remoteOpen())
+			_ = c.Close()
+		}
+		synctest.Wait()
+		r.failDials(true)
+		atOnce("of a damped peer")
+		time.Sleep(20 * time.Minute) // pauses have become long
+		atOnce("of a peer that is away")
+	})
+}
+
 func TestPassivePeerIsNeverDialled(t *testing.T) {
 	t.Parallel()
 	run(t, passive, func(r *rig) {
