@@ -264,25 +264,25 @@ func TestOtherTypeIsRefused(t *testing.T) {
 func TestGivenVNI(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		n := newNode(t, setup{})
-		n.attach(vrf(1, "192.0.2.5")) // has labels 16 (instance) and 17 (MAC)
+		n.attach(evpn(9, "", named("own")), vrf(1, "192.0.2.5")) // have labels 16 and 17 (instances) and 18 (MAC)
 		before := n.state()
 		wantRefused(t, n.Attach(context.Background(), evpn(1, "192.0.2.5", vni(16))), "vni")
 		n.wantState(before)
-		red := evpn(1, "192.0.2.5", vni(17)) // an MPLS label is no VNI
+		red := evpn(1, "192.0.2.5", vni(18)) // an MPLS label is no VNI
 		n.attach(red)
-		for _, other := range []vpn.Attachment{evpn(2, "192.0.2.6", vni(17), named("green")), vrf(2, "192.0.2.6", vni(17), named("green"))} {
+		for _, other := range []vpn.Attachment{evpn(2, "192.0.2.6", vni(18), named("green")), vrf(2, "192.0.2.6", vni(18), named("green"))} {
 			before := n.state()
 			wantRefused(t, n.Attach(context.Background(), other), "vni")
 			n.wantState(before)
 		}
-		n.attach(evpn(3, "", vni(18), named("given")), evpn(4, "", named("free")))
-		if got := n.Instance("free").VNI; got != 19 {
-			t.Errorf("VNI %d for an instance that gives none, want 19: 18 is another's", got)
+		n.attach(evpn(3, "", vni(19), named("given")), evpn(4, "", named("free")))
+		if got := n.Instance("free").VNI; got != 20 {
+			t.Errorf("VNI %d for an instance that gives none, want 20: 19 is another's", got)
 		}
 		n.detach(red)
-		n.attach(evpn(2, "192.0.2.6", vni(17), named("green")))
-		if got := n.Instance("green").VNI; got != 17 {
-			t.Errorf("VNI %d, want 17", got)
+		n.attach(evpn(2, "192.0.2.6", vni(18), named("green")))
+		if got := n.Instance("green").VNI; got != 18 {
+			t.Errorf("VNI %d, want 18", got)
 		}
 	})
 }

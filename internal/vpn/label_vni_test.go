@@ -59,3 +59,22 @@ func TestLabelIsNoVNI(t *testing.T) {
 		})
 	}
 }
+
+// A VRF that no packets come to by its VNI leaves the number to an E-VPN, also over a restart.
+func TestNumberOfVRFIsNoVNI(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		n := newNode(t, setup{store: t.TempDir()})
+		blue, red := vrf(2, "192.0.2.2"), evpn(1, "192.0.2.1", vni(16))
+		n.attach(blue, red)
+		for range 2 {
+			if b, r := n.Instance("blue").VNI, n.Instance("red").VNI; b != 16 || r != 16 {
+				t.Errorf("VNIs of blue and red: %d and %d, want 16 both", b, r)
+			}
+			n = n.restarted()
+			n.attach(blue, red)
+		}
+		n.detach(blue)
+		wantRefused(t, n.Attach(context.Background(), evpn(3, "192.0.2.3", vni(16), named("green"))), "vni")
+		n.detach(red)
+	})
+}

@@ -69,7 +69,7 @@ type Manager struct {
 
 	mu        sync.Mutex
 	instances map[string]*Instance
-	vnis      map[uint32]struct{} // of all instances, given ones too
+	vnis      map[uint32]struct{} // of all instances that use theirs, given ones too
 	joins     map[string]*join    // by the id of the VRF
 	numbers   uint32              // the last one given to an instance
 	last      map[string]*lastRun // instances to be restored, by id
@@ -329,11 +329,19 @@ func (m *Manager) takeVNI(i *Instance, asked uint32) error {
 		}
 		if _, used := m.vnis[n]; !used {
 			i.VNI, i.ownVNI = n, true
-			m.vnis[n] = struct{}{}
+			if usesVNI(i.Type, i.AdvertiseAs, true) {
+				m.vnis[n] = struct{}{}
+			}
 			return nil
 		}
 		passed = append(passed, n)
 	}
+}
+
+// usesVNI tells whether the VNI of an instance is more than a number to show: packets come with
+// it, or a request has named it. Allocated is whether it is a label of ours.
+func usesVNI(t dataplane.VPNType, as Advertise, allocated bool) bool {
+	return t == dataplane.EVPN || as.evpn() || !allocated
 }
 
 // labelsInVXLAN tells whether packets with the labels of VRFs may come in VXLAN, where
@@ -345,7 +353,9 @@ func (m *Manager) labelsInVXLAN() bool {
 
 // freeVNI undoes takeVNI. It runs with m.mu held.
 func (m *Manager) freeVNI(i *Instance) {
-	delete(m.vnis, i.VNI)
+	if usesVNI(i.Type, i.AdvertiseAs, i.ownVNI) {
+		delete(m.vnis, i.VNI)
+	}
 	if i.ownVNI {
 		m.labels.Free(i.VNI)
 	}

@@ -54,7 +54,7 @@ func (m model) refusal(a vpn.Attachment, labels map[uint32]string) string {
 	i := m[a.InstanceID]
 	if i == nil {
 		for _, other := range m {
-			if a.VNI != 0 && other.vni == a.VNI {
+			if a.VNI != 0 && other.vni == a.VNI && (other.typ == dataplane.EVPN || other.type5() || other.given) {
 				return "vni"
 			}
 		}

@@ -85,7 +85,8 @@ func (m *Manager) takeInstance(l *lastRun) (err error) {
 	if m.reconciler.Driver(l.Type) == nil {
 		return fmt.Errorf("VPN type %q: no driver", l.Type)
 	}
-	if _, used := m.vnis[l.VNI]; used {
+	uses := usesVNI(l.Type, l.shared.AdvertiseAs, l.OwnVNI)
+	if _, used := m.vnis[l.VNI]; used && uses {
 		return fmt.Errorf("VNI %d is that of another instance", l.VNI)
 	}
 	name := instanceName(l.Type, l.Number)
@@ -98,7 +99,9 @@ func (m *Manager) takeInstance(l *lastRun) (err error) {
 	if c := l.Chain; c != nil && c.RelayRD != nil {
 		m.rds.Restore(*c.RelayRD, name+" flows")
 	}
-	m.vnis[l.VNI] = struct{}{}
+	if uses {
+		m.vnis[l.VNI] = struct{}{}
+	}
 	m.numbers = max(m.numbers, l.Number)
 	m.last[l.ID] = l
 	return nil

@@ -155,14 +155,14 @@ func TestBadRecords(t *testing.T) {
 		{"an unknown field", store.Change{Name: "endpoint\x00blue\x00x", Value: []byte(`{"Instance":"blue","Colour":1}`)}, 2},
 		{"a route target that is none", store.Change{Name: "instance\x00bad", Value: []byte(`{"ID":"bad","Type":"evpn","RD":9,"VNI":9,"Imports":["x"]}`)}, 2},
 		{"another's RD", store.Change{Name: "instance\x00z", Value: []byte(`{"ID":"z","Type":"evpn","Number":9,"VNI":9}`)}, 2},
-		{"another's VNI", store.Change{Name: "instance\x00z", Value: []byte(`{"ID":"z","Type":"evpn","Number":9,"RD":9,"VNI":16}`)}, 2},
+		{"another's VNI", store.Change{Name: "instance\x00z", Value: []byte(`{"ID":"z","Type":"evpn","Number":9,"RD":9,"VNI":900}`)}, 2},
 		{"an unknown type", store.Change{Name: "instance\x00z", Value: []byte(`{"ID":"z","Type":"l9vpn","Number":9,"RD":9,"VNI":9}`)}, 2},
 		{"no instance", store.Change{Name: "instance\x00blue"}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				n := newNode(t, setup{store: t.TempDir()})
-				n.attach(vrf(1, "192.0.2.5"), vrf(2, "192.0.2.6"))
+				n.attach(vrf(1, "192.0.2.5"), vrf(2, "192.0.2.6"), evpn(3, "", vni(900)))
 				n.Store.Stage(tt.change)(context.Background())
 				n = n.restarted()
 				n.Restore(t.Context())
