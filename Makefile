@@ -15,7 +15,7 @@ RUN_PACKAGES := iproute2 iputils-ping
 TEST_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev tcpdump curl procps bridge-utils \
 	frr gobgpd python3-networking-bagpipe python3-exabgp bird2 exabgp openbgpd \
 	openvswitch-switch ethtool clang-14 llvm-14 libbpf-dev user-mode-linux kmod \
-	qemu-system-x86 busybox-static cpio
+	qemu-system-x86 busybox-static cpio systemd
 BENCH_PACKAGES := iperf3
 
 export CGO_ENABLED ?= 0
