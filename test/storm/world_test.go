@@ -49,7 +49,7 @@ func (w *world) start(restarting bool) {
 	w.drivers = w.plane.Drivers()
 	w.n = startNode(w.tb, setup{drivers: w.drivers, rtc: true, change: func(c *speaker.Config) {
 		speakerConfig(c)
-		c.Restarting, c.Deferral = restarting, time.Hour
+		c.Restarting, c.Deferral = restarting, 0 // players come later, when all is attached again
 	}})
 }
 
