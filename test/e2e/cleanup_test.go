@@ -116,11 +116,12 @@ func plugged(r client.AttachRequest, v *vm) client.AttachRequest {
 	return r
 }
 
-// flows returns the flows and groups of the bridge, without counters, in order.
-func flows(sw *ovstest.Switch) []string {
+// flows returns the flows and groups of the bridge, without counters, in order, as options of
+// ovs-ofctl say.
+func flows(sw *ovstest.Switch, options ...string) []string {
 	var list []string
 	for _, dump := range [][]string{{"--no-stats", "dump-flows", "br-mpls"}, {"dump-groups", "br-mpls"}} {
-		for line := range strings.Lines(sw.Ofctl(dump...)) {
+		for line := range strings.Lines(sw.Ofctl(append(options, dump...)...)) {
 			if line = strings.TrimSpace(line); strings.Contains(line, "actions=") || strings.HasPrefix(line, "group_id") {
 				list = append(list, line)
 			}

@@ -153,6 +153,9 @@ var (
 // image returns the forwarding state of a, in which VRFs are numbered from zero, and labels have
 // names: an attachment that was refused or undone in between has taken numbers.
 func (c *crashing) image() ([]string, error) {
+	if c.a.ovs {
+		return c.switchImage()
+	}
 	list, err := c.a.image()
 	local, _ := c.a.identifiers() // none while the daemon is away
 	remote, _ := c.b.identifiers()
@@ -252,8 +255,9 @@ type crashing struct {
 	dir    string
 	script []op // of a; before the last of it a route of b comes
 	undo   []op
-	late   op // of b
-	stale  op // of b, undone while the daemon of a is away
+	late   op  // of b
+	stale  op  // of b, undone while the daemon of a is away
+	routes int // of b, with the late one
 	counts func(faultcall.Call) bool
 	// before is what a has without a daemon; idle with one that has nothing attached, and
 	// after it; model is what the script leads to.
@@ -342,8 +346,8 @@ func (c *crashing) settled() {
 	c.t.Helper()
 	eventually(c.t, routeTimeout, func() error {
 		all, err := c.a.received()
-		if err == nil && all < 3 {
-			err = fmt.Errorf("%d routes received, want those of two machines", all)
+		if err == nil && all < c.routes {
+			err = fmt.Errorf("%d routes received, want %d", all, c.routes)
 		}
 		return err
 	})
@@ -414,7 +418,7 @@ func (c *crashing) waitOrEnd() bool {
 		if c.a.proc.exited() {
 			return nil
 		}
-		if err == nil && n < 3 {
+		if err == nil && n < c.routes {
 			err = errors.New("routes have not come")
 		}
 		return err
@@ -436,10 +440,19 @@ func newCrashing(t *testing.T, p plane) *crashing {
 	t.Helper()
 	f := bareFabric(t, 4, enoughMTU)
 	s := settings{bgp: []string{"listen = true", "dynamic_neighbors = " + f.prefix(0).String()}}
-	c := &crashing{t: t, dir: memory(t), b: f.planeNode(p, "b", 12, s), counts: p.changes}
+	c := &crashing{t: t, dir: memory(t), b: f.planeNode(p, "b", 12, s), routes: 3, counts: p.changes}
 	s = settings{peers: []netip.Addr{c.b.addr}, common: []string{"sweep_delay = 1", "state_directory = " + c.dir}}
 	c.a = f.idlePlaneNode(p, "a", 11, s)
 	c.a1, c.a2 = c.a.machine("a1", 1), c.a.machine("a2", 2)
+	if p.ovs {
+		c.a.byDriver(c.a1)
+		c.a.byDriver(c.a2)
+		// The late and the stale route are the second ones for their prefixes: a group replaces
+		// a next hop, and the other way round.
+		c.b.attach(c.b.machine("b4", 4).vrfRequests(green)[0])
+		c.b.attach(c.b.machine("b5", 5).vrfRequests(green)[0])
+		c.routes += 2
+	}
 	for _, o := range p.ops(c.b.machine("b1", 3), false) {
 		if err := c.b.do(o); err != nil {
 			t.Fatal(err)
@@ -464,6 +477,7 @@ func TestCrashInDataplane(t *testing.T) {
 	}{
 		{linuxEVPN, 15},
 		{ebpfPlane, 40},
+		{ovsPlane, 40},
 	} {
 		t.Run(tt.plane.name, func(t *testing.T) {
 			t.Parallel()

@@ -97,7 +97,7 @@ func (n *node) do(o op) error {
 // key of its attachment.
 func (n *node) identifiers() (map[string]string, error) {
 	all := map[string]string{}
-	for _, id := range []string{red.id, blue.id} {
+	for _, id := range []string{red.id, blue.id, green.id} {
 		var i struct {
 			VNI int `json:"instance_dataplane_id"`
 		}

@@ -36,7 +36,7 @@ var (
 	}
 	ovsPlane = plane{name: "ovs", vpn: client.IPVPN, ovs: true, ipvpn: []string{
 		"dataplane_driver = ovs", "ovs_bridge = br-mpls", "mpls_interface = *gre*", "gre_tunnel_options = packet_type=legacy_l3", "arp_responder = True",
-	}}
+	}, changes: func(c faultcall.Call) bool { return c.Class == faultcall.Unix }}
 )
 
 // planeNode is a node with a dataplane, and with an Open vSwitch if it needs one.
