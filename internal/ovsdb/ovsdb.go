@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -106,8 +107,8 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// transact does all operations or none. One that fails is done again once on a
-// new connection when the old one was lost before.
+// transact does all operations or none. They are sent again once on a new connection
+// when the old one was lost before, or did not take them whole.
 func (db *DB) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsdb.OperationResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -117,15 +118,24 @@ func (db *DB) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsdb.Ope
 			return nil, err
 		}
 		results, err := c.Transact(ctx, ops...)
-		if errors.Is(err, client.ErrNotConnected) && try == 0 {
+		if unsent(err) {
 			db.drop(c)
-			continue
+			if try == 0 {
+				continue
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("OVSDB: %w", err)
 		}
 		return results, check(results)
 	}
+}
+
+// unsent tells whether the server has not got the request. The library refuses all that comes after
+// a request that could not be written, and says that it is connected still.
+func unsent(err error) bool {
+	failed := new(net.OpError)
+	return errors.Is(err, client.ErrNotConnected) || errors.As(err, &failed) && failed.Op == "write"
 }
 
 // check returns the first error of a transaction.
