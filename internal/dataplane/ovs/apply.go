@@ -320,6 +320,7 @@ func (a *apply) flush() {
 	conn, err := a.d.bridge(a.ctx)
 	if err == nil {
 		err = conn.Exec(a.ctx, a.messages, errs)
+		a.lost = a.lost || err != nil
 	}
 	for m := range errs {
 		if err != nil {

@@ -23,8 +23,8 @@ type handle struct {
 	count int
 	// dirty is set when it is not known what is in the switch: it is read again.
 	dirty bool
-	// lost is set when reading again showed that something is gone that nobody
-	// has been told of.
+	// lost is set when what is in the switch may not be what callers take it for: reading
+	// again showed that something is gone, or changes that failed may have been done.
 	lost bool
 	gone bool // removed
 }
@@ -49,7 +49,7 @@ func (d *Driver) Open(ctx context.Context, inst dataplane.Instance) (dataplane.H
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.open, inst.ID)
-		if !known {
+		if !known && !h.dirty { // else flows may have been made with it
 			delete(d.numbers, inst.ID)
 		}
 		d.forget(inst.ID)
