@@ -153,7 +153,7 @@ func TestNoDescriptors(t *testing.T) {
 // agents do. It leads to the same forwarding state as without an error, and leaves nothing.
 func TestErrorInDataplane(t *testing.T) {
 	t.Parallel()
-	for _, p := range []plane{linuxEVPN, ebpfPlane} {
+	for _, p := range []plane{linuxEVPN, ebpfPlane, ovsPlane} {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			c := newCrashing(t, p)
