@@ -20,7 +20,7 @@ const unitFile = "packaging/bagpipe-bgp.service"
 var unitOptions = map[string][]string{
 	"Unit": {"Description", "Documentation", "Wants", "After", "StartLimitIntervalSec"},
 	"Service": {
-		"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "WatchdogSec",
+		"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "WatchdogSec",
 		"TimeoutStartSec", "TimeoutStopSec", "RuntimeDirectory", "StateDirectory", "LogsDirectory", "LimitNOFILE", "LimitMEMLOCK",
 		"OOMScoreAdjust", "CapabilityBoundingSet", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "ProtectClock",
 		"ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "RestrictAddressFamilies", "RestrictRealtime",
@@ -66,7 +66,7 @@ func TestServiceUnit(t *testing.T) {
 	t.Parallel()
 	unit := readUnit(t)
 	for name, want := range map[string]string{
-		"Service.Type": "notify", "Service.NotifyAccess": "main", "Service.Restart": "on-failure", "Service.RestartPreventExitStatus": "2",
+		"Service.Type": "notify", "Service.NotifyAccess": "main", "Service.Restart": "on-failure",
 		"Service.ExecReload": "/bin/kill -HUP $MAINPID", "Service.RuntimeDirectory": "bagpipe-bgp", "Service.StateDirectory": "bagpipe-bgp",
 		"Install.WantedBy": "multi-user.target",
 	} {
