@@ -11,23 +11,41 @@ import (
 )
 
 // counterTimeout bounds how long a driver may take to read its counters.
-const counterTimeout = 5 * time.Second
+const counterTimeout = 2 * time.Second
 
 // counters returns what the driver of a VPN type has counted; none when it does not
-// count, or cannot read them now.
+// count, or cannot read them now, or in time.
 func (s *Server) counters(t dataplane.VPNType) []dataplane.Counter {
 	d, ok := s.Reconciler.Driver(t).(dataplane.Counting)
 	if !ok {
 		return nil
 	}
+	type answer struct {
+		list []dataplane.Counter
+		err  error
+	}
+	done := make(chan answer, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), counterTimeout)
 	defer cancel()
-	list, err := d.Counters(ctx)
-	if err != nil {
-		s.Log.Info("cannot read packet counters", "vpn_type", string(t), "err", err)
-		return nil
+	go func() { // a driver that is stuck may not look at ctx
+		s.counting.Lock()
+		defer s.counting.Unlock()
+		var a answer
+		if a.err = ctx.Err(); a.err == nil {
+			a.list, a.err = d.Counters(ctx)
+		}
+		done <- a
+	}()
+	var a answer
+	select {
+	case a = <-done:
+	case <-ctx.Done():
+		a.err = ctx.Err()
 	}
-	return list
+	if a.err != nil {
+		s.Log.Info("cannot read packet counters", "vpn_type", string(t), "err", a.err)
+	}
+	return a.list
 }
 
 // instanceCounters lists what the driver has counted for an instance, with null for

@@ -118,7 +118,7 @@ func TestAttachRefuses(t *testing.T) {
 		{"vni with fraction", e.with("vni", 1.5), "vni"},
 		{"vni text", e.with("vni", "abc"), "vni"},
 		{"vni list", e.with("vni", []int{1}), "vni"},
-		{"vni in use", e.with("vni", 17).with("vpn_instance_id", "new"), "vni"},
+		{"vni in use", e.with("vni", 16).with("vpn_instance_id", "new"), "vni"},
 		{"local_pref text", e.with("local_pref", "high"), "local_pref"},
 		{"local_pref too big", e.with("local_pref", 4294967296), "local_pref"},
 		{"local_pref negative", e.with("local_pref", -1), "local_pref"},

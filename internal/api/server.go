@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,7 @@ type Node struct {
 type Server struct {
 	Node
 	requests *prometheus.HistogramVec
+	counting sync.Mutex // held while packet counters are read
 	mux      *http.ServeMux
 	limits   limits
 	changes  places // of attach and detach

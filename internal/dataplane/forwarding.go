@@ -50,7 +50,8 @@ type Forwarding struct {
 	handle Handle
 	r      *Reconciler
 
-	known atomic.Pointer[[]Problem] // those of the last time that mu was free
+	known   atomic.Pointer[[]Problem]    // those of the last time that mu was free
+	counted atomic.Pointer[map[Kind]int] // what Desired returned last
 
 	mu     sync.Mutex
 	remote places
@@ -232,15 +233,22 @@ func (f *Forwarding) Entries() []Entry {
 	return out
 }
 
-// Desired returns the number of desired entries by kind.
+// Desired returns the number of desired entries by kind. It does not wait for the driver: while
+// that has the instance, it returns what it did the last time. The caller must not change it.
 func (f *Forwarding) Desired() map[Kind]int {
-	f.mu.Lock()
+	if !f.mu.TryLock() {
+		if m := f.counted.Load(); m != nil {
+			return *m
+		}
+		return nil
+	}
 	defer f.mu.Unlock()
 	m := map[Kind]int{}
 	for k := range f.local {
 		m[k.kind]++
 	}
 	f.remote.each(func(p *placed) { m[p.key.kind]++ })
+	f.counted.Store(&m)
 	return m
 }
 

@@ -273,6 +273,7 @@ func keepFallback(now, before *Fallback) *Fallback {
 // enter adds an endpoint to the instance's books.
 func (i *Instance) enter(e *endpoint, m *localMAC) {
 	i.endpoints[keyOf(e.Attachment)] = e
+	i.count.Add(1)
 	i.macs[e.MAC] = m
 	m.endpoints++
 	m.labels[i.labelSlot(e.IP.Addr())].endpoints++
@@ -292,6 +293,7 @@ func (i *Instance) leave(b *rib.Batch, e *endpoint) []dataplane.Change {
 	i.freeRD(e)
 	i.freeChainRD(e)
 	delete(i.endpoints, keyOf(e.Attachment))
+	i.count.Add(-1)
 	i.left = append(i.left, keyOf(e.Attachment))
 	if ip := e.IP.Addr(); ip.IsValid() {
 		left := slices.DeleteFunc(i.addrs[ip], func(mac ethernet.MAC) bool { return mac == e.MAC })

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bagpipe-vpn/bagpipe/internal/bgp/wire"
@@ -39,6 +40,10 @@ type Instance struct {
 	rdNumber  uint32
 	ownVNI    bool // VNI is a label of ours
 	queued    bool // guarded by the pool's lock
+
+	// Kept for those who must not wait for mu, which is held while a driver works.
+	count atomic.Int64                         // of endpoints
+	plane atomic.Pointer[dataplane.Forwarding] // fwd
 
 	mu          sync.Mutex
 	ended       bool
@@ -140,6 +145,7 @@ func (i *Instance) open(ctx context.Context, view rib.View) error {
 		return err
 	}
 	i.fwd = fwd
+	i.plane.Store(fwd)
 	if i.source, err = i.m.rib.AddSource(i.Name, rib.Local); err != nil {
 		return err
 	}

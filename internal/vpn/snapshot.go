@@ -79,12 +79,8 @@ func (i *Instance) Snapshot() Snapshot {
 	return s
 }
 
-// Endpoints returns the number of endpoints.
-func (i *Instance) Endpoints() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.endpoints)
-}
+// Endpoints returns the number of endpoints. It does not wait for a driver.
+func (i *Instance) Endpoints() int { return int(i.count.Load()) }
 
 // Routes returns what the instance received and what is best, by entry.
 func (i *Instance) Routes() []rib.TablePaths {
@@ -107,9 +103,6 @@ func (i *Instance) Readvertised() []rib.Path {
 	return i.m.rib.Paths(func(p rib.Path) bool { return p.Apart && ours(p) })
 }
 
-// Forwarding returns the instance's forwarding state; nil while it is being created.
-func (i *Instance) Forwarding() *dataplane.Forwarding {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.fwd
-}
+// Forwarding returns the instance's forwarding state; nil while it is being created. It
+// does not wait for a driver.
+func (i *Instance) Forwarding() *dataplane.Forwarding { return i.plane.Load() }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestOpenVSwitchStuck stops ovs-vswitchd without ending it, so that calls wait for it: /readyz is
-// answered all the same, and what came meanwhile is installed when it goes on.
+// TestOpenVSwitchStuck stops ovs-vswitchd without ending it, so that calls wait for it: /readyz
+// and /metrics are answered all the same, and what came meanwhile is installed when it goes on.
 func TestOpenVSwitchStuck(t *testing.T) {
 	t.Parallel()
 	f := newFabric(t)
@@ -59,6 +59,10 @@ func TestOpenVSwitchStuck(t *testing.T) {
 		}
 		if err := json.NewDecoder(res.Body).Decode(&ready); err != nil {
 			t.Error(err)
+		}
+		_ = res.Body.Close()
+		if res, err = hurried.Get(a.api.URL("metrics")); err != nil {
+			t.Fatalf("/metrics while Open vSwitch is stuck: %v", err)
 		}
 		_ = res.Body.Close()
 	}
