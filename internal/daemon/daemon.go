@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,6 @@ import (
 	"github.com/bagpipe-vpn/bagpipe/internal/bmp"
 	"github.com/bagpipe-vpn/bagpipe/internal/config"
 	"github.com/bagpipe-vpn/bagpipe/internal/dataplane"
-	"github.com/bagpipe-vpn/bagpipe/internal/encap"
 	"github.com/bagpipe-vpn/bagpipe/internal/logbook"
 	"github.com/bagpipe-vpn/bagpipe/internal/nodelock"
 	"github.com/bagpipe-vpn/bagpipe/internal/rib"
@@ -136,7 +134,7 @@ func speakerConfig(cfg *config.Config, log *slog.Logger) speaker.Config {
 // firstLabel returns the smallest label to hand out. Where packets with labels may come in VXLAN,
 // small numbers are left to the VNIs that operators choose for E-VPN.
 func firstLabel(ipvpn dataplane.Driver) uint32 {
-	if slices.Contains(ipvpn.Capabilities().Encaps, encap.VXLAN) {
+	if vpn.LabelsInVXLAN(ipvpn) {
 		return 1 << 19
 	}
 	return 0

@@ -308,7 +308,7 @@ func (m *Manager) takeVNI(i *Instance, asked uint32) error {
 		if _, used := m.vnis[asked]; used {
 			return refuse("vni", "A VPN instance using vni %d already exists.", asked)
 		}
-		own := i.AdvertiseAs.evpn() || i.Type == dataplane.EVPN && m.labelsInVXLAN()
+		own := i.AdvertiseAs.evpn() || i.Type == dataplane.EVPN && LabelsInVXLAN(m.reconciler.Driver(dataplane.IPVPN))
 		if own && !m.labels.Reserve(asked, i.Name) {
 			return refuse("vni", "%d is a label of this node (%s): want another one, or none to have one allocated", asked, m.labels.InUse()[asked])
 		}
@@ -344,10 +344,9 @@ func usesVNI(t dataplane.VPNType, as Advertise, allocated bool) bool {
 	return t == dataplane.EVPN || as.evpn() || !allocated
 }
 
-// labelsInVXLAN tells whether packets with the labels of VRFs may come in VXLAN, where
-// only the number tells them from those of an E-VPN.
-func (m *Manager) labelsInVXLAN() bool {
-	d := m.reconciler.Driver(dataplane.IPVPN)
+// LabelsInVXLAN tells whether packets with the labels of VRFs may come in VXLAN with a driver
+// for IP VPNs, nil for none; there only the number tells them from those of an E-VPN.
+func LabelsInVXLAN(d dataplane.Driver) bool {
 	return d != nil && slices.Contains(d.Capabilities().Encaps, encap.VXLAN)
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bagpipe-vpn/bagpipe/internal/losstable"
 	"github.com/bagpipe-vpn/bagpipe/internal/netspace"
 	"github.com/bagpipe-vpn/bagpipe/internal/nstest"
 )
@@ -195,42 +196,47 @@ func (p *probe) count() int {
 // were all sent after the call.
 func (p *probe) flows(row int) {
 	p.t.Helper()
+	p.inARow(row, true)
+}
+
+// stopped waits until the last packets do not arrive, so many of them in a row.
+func (p *probe) stopped(row int) {
+	p.t.Helper()
+	p.inARow(row, false)
+}
+
+// inARow waits until so many packets in a row that are sent from now on have arrived, or until
+// so many at the end have not.
+func (p *probe) inARow(row int, arrived bool) {
+	p.t.Helper()
 	first := p.count()
 	eventually(p.t, routeTimeout, func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		run := 0
 		for i := first; i < len(p.arrived); i++ {
-			if run++; !p.arrived[i] {
+			if run++; p.arrived[i] != arrived {
 				run = 0
 			}
-			if run == row {
+			if arrived && run == row {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s: %d sent since, %d arrived in a row at the end, want %d", p.name, len(p.arrived)-first, run, row)
+		if !arrived && run >= row {
+			return nil
+		}
+		return fmt.Errorf("%s: %d sent since, %d in a row at the end with arrived=%t, want %d", p.name, len(p.arrived)-first, run, arrived, row)
 	})
-}
-
-// outcome is what became of the packets from one to another.
-type outcome struct {
-	Sent, Lost int
-	Longest    time.Duration // gap
-}
-
-// String returns the outcome for people.
-func (o outcome) String() string {
-	return fmt.Sprintf("%d of %d lost, longest gap %v", o.Lost, o.Sent, o.Longest.Round(time.Millisecond))
 }
 
 // result returns the outcome of the packets in [from, to), when the answers
 // have had their time. A gap at the edge is as long as it is known to be.
-func (p *probe) result(from, to int) outcome {
+func (p *probe) result(from, to int) losstable.Cell {
 	p.t.Helper()
 	p.settle(to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	o := outcome{Sent: to - from}
+	o := losstable.Cell{Sent: to - from}
 	since := p.sent[from]
 	for i := from; i < to; i++ {
 		gap := p.sent[i].Sub(since)
@@ -263,7 +269,7 @@ func (p *probe) settle(to int) {
 }
 
 // stop ends the probe and returns the outcome of all packets since one.
-func (p *probe) stop(from int) outcome {
+func (p *probe) stop(from int) losstable.Cell {
 	p.t.Helper()
 	p.halt()
 	o := p.result(from, p.count())

@@ -143,26 +143,6 @@ func (c *couple) apart() {
 	}
 }
 
-// stopped waits until the last packets do not arrive, so many of them in a row.
-func (p *probe) stopped(row int) {
-	p.t.Helper()
-	first := p.count()
-	eventually(p.t, routeTimeout, func() error {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		run := 0
-		for i := first; i < len(p.arrived); i++ {
-			if run++; p.arrived[i] {
-				run = 0
-			}
-		}
-		if run < row {
-			return fmt.Errorf("%s: %d packets in a row did not arrive, want %d", p.name, run, row)
-		}
-		return nil
-	})
-}
-
 // passes lets some seconds pass, by the packets that must arrive within the node meanwhile.
 func (c *couple) passes(seconds int) {
 	c.t.Helper()

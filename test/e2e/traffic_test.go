@@ -50,7 +50,7 @@ func (ps probes) flows(row int) {
 func (ps probes) stop() (sum losstable.Cell) {
 	for _, p := range ps {
 		p.t.Helper()
-		sum = sum.Add(p.stop(0).cell())
+		sum = sum.Add(p.stop(0))
 	}
 	return sum
 }
@@ -70,8 +70,6 @@ func (p *probe) noLoss(from int) {
 		p.t.Errorf("%s: %v", p.name, o)
 	}
 }
-
-func (o outcome) cell() losstable.Cell { return losstable.Cell(o) }
 
 // traffic is what runs through a node, over IPv4 and IPv6, while something happens.
 type traffic struct {
@@ -146,7 +144,7 @@ func (f *fault) cell(what string, ps probes, allowed time.Duration) (sum losstab
 		if o.Lost > 0 && o.Longest > allowed {
 			f.t.Errorf("%s: %s, %s: %v, longer than %v", f.row.Fault, what, p.name, o, allowed)
 		}
-		sum = sum.Add(o.cell())
+		sum = sum.Add(o)
 	}
 	return sum
 }
